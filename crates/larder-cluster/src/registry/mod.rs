@@ -1,0 +1,2 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Where the list of workers and mounts comes from.

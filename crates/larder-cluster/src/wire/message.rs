@@ -1,0 +1,279 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The requests a worker answers and its replies.
+
+use std::time::Duration;
+
+use larder_core::{ByteRange, Key, MountName, PageIndex, Path, Span, Status, Version};
+use serde::{Deserialize, Serialize};
+
+use crate::mounts::MountRecord;
+
+/// Asks for the status of one file.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct StatRequest {
+    /// Which file.
+    pub path: Path,
+    /// The caller needs [`larder_core::Attributes`], which a listing does not tell.
+    pub attributes: bool,
+}
+
+/// A status and how much it is worth.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct StatReply {
+    /// The status.
+    pub status: Status,
+    /// How long ago the store said so.
+    pub age: Duration,
+    /// Whether this answer needed the store.
+    pub outcome: Outcome,
+}
+
+/// Whether an answer needed the under storage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// Nothing came from the store.
+    Hit,
+    /// The store only confirmed what was known.
+    Revalidated,
+    /// Some of the bytes came from the store.
+    Part,
+    /// All came from the store.
+    Miss,
+    /// The store did not answer; this is what was known before it went away.
+    StaleIfError,
+}
+
+impl Outcome {
+    /// The word for headers, labels and people.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Hit => "hit",
+            Self::Revalidated => "revalidated",
+            Self::Part => "part",
+            Self::Miss => "miss",
+            Self::StaleIfError => "stale",
+        }
+    }
+}
+
+/// Asks for bytes of one file.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ReadRequest {
+    /// Which file.
+    pub path: Path,
+    /// Which bytes.
+    pub span: Span,
+    /// Only this version (an open handle's); `Stale` if the store no longer has it and the
+    /// bytes are not resident. `None`: the current version by the mount's freshness rule.
+    pub version: Option<Version>,
+    /// The caller needs attributes.
+    pub attributes: bool,
+    /// Pages that failed the reader's check: verify them and drop what is bad before answering.
+    pub suspects: Vec<PageIndex>,
+}
+
+/// The head of a read reply; the body follows.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ReadHead {
+    /// The status of the version whose bytes follow.
+    pub status: Status,
+    /// How long ago the store confirmed it.
+    pub age: Duration,
+    /// What the span means for this file; `None` when it lies wholly behind the end (no body).
+    pub range: Option<ByteRange>,
+    /// What was known when the reply began.
+    pub outcome: Outcome,
+}
+
+/// A head and its body.
+pub struct ReadReply {
+    /// What follows.
+    pub head: ReadHead,
+    /// The bytes of `head.range`.
+    pub body: super::body::Body,
+}
+
+/// Where a listing starts.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+pub enum ListStart {
+    /// At the first key.
+    #[default]
+    Beginning,
+    /// Behind this key, which need not exist; common prefixes are rolled up from keys behind it.
+    After(String),
+    /// Where the page that gave this token ended.
+    Token(String),
+}
+
+/// Asks for one page of a listing.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ListRequest {
+    /// Which mount.
+    pub mount: MountName,
+    /// Only keys that start with this, raw.
+    pub prefix: String,
+    /// Rolls up all behind the first delimiter after the prefix.
+    pub delimiter: Option<String>,
+    /// Where to start.
+    pub start: ListStart,
+    /// Keys and prefixes together at most; 1 to 1,000.
+    pub max: u32,
+}
+
+/// One key of a listing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListEntry {
+    /// The raw key below the mount.
+    pub key: Key,
+    /// Its status; attributes are absent.
+    pub status: Status,
+}
+
+/// One page of a listing; both lists in byte order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListReply {
+    /// Keys.
+    pub entries: Vec<ListEntry>,
+    /// Common prefixes, each ending with the delimiter.
+    pub prefixes: Vec<String>,
+    /// The token for the next page, if there is one.
+    pub next: Option<String>,
+    /// How long ago the store said so.
+    pub age: Duration,
+}
+
+/// Asks where a part of a multipart object lies.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PartRequest {
+    /// Which file.
+    pub path: Path,
+    /// Which part, from 1.
+    pub number: u32,
+}
+
+/// Where the part lies, where the store tells.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PartReply {
+    /// The status of the whole object.
+    pub status: Status,
+    /// The bytes of the part.
+    pub range: ByteRange,
+    /// How many parts there are; `None` when it was not written in parts.
+    pub count: Option<u32>,
+}
+
+/// Asks a worker to make one file resident.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LoadRequest {
+    /// Which file.
+    pub path: Path,
+}
+
+/// What loading one file took.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+pub struct LoadReply {
+    /// Bytes of the file.
+    pub length: u64,
+    /// Bytes that came from the store.
+    pub fetched_bytes: u64,
+    /// Bytes that could not be kept (no room, a failing disk).
+    pub not_kept_bytes: u64,
+}
+
+/// Asks a worker to drop what it holds of a file or of everything below a prefix.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct FreeRequest {
+    /// The file, or with `recursive` the raw key prefix.
+    pub path: Path,
+    /// Everything whose key starts with the path's key.
+    pub recursive: bool,
+}
+
+/// What was dropped.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+pub struct FreeReply {
+    /// Files that had resident pages or a status.
+    pub files: u64,
+    /// Bytes of disk given back.
+    pub bytes: u64,
+}
+
+/// All a worker knows about one file, without asking the store.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Explanation {
+    /// Which file.
+    pub path: Path,
+    /// The canonical URI at the store.
+    pub uri: String,
+    /// The worker that owns it.
+    pub owner: String,
+    /// The status, if one is known.
+    pub status: Option<Status>,
+    /// How long ago the store said so.
+    pub age: Option<Duration>,
+    /// Whether the next open will ask the store, and why; a sentence.
+    pub freshness: String,
+    /// Pages of the known version on this worker's disk.
+    pub resident_pages: u64,
+    /// Pages the known version has.
+    pub total_pages: u64,
+    /// Bytes of those resident pages.
+    pub resident_bytes: u64,
+    /// Fetches under way for this file now.
+    pub fetches: u64,
+}
+
+/// How a worker is doing.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct WorkerReport {
+    /// Its identity.
+    pub id: String,
+    /// Seconds since it started.
+    pub uptime_s: u64,
+    /// What it may hold, in bytes.
+    pub capacity_bytes: u64,
+    /// What it holds, in bytes as allocated on disk.
+    pub resident_bytes: u64,
+    /// Resident segments.
+    pub segments: u64,
+    /// Statuses it knows.
+    pub statuses: u64,
+    /// Memory budget and what of it is in use, in bytes.
+    pub memory_budget_bytes: u64,
+    /// Memory in use.
+    pub memory_used_bytes: u64,
+    /// Each cache directory.
+    pub disks: Vec<DiskReport>,
+    /// Each mount, with its store's state.
+    pub mounts: Vec<MountReport>,
+}
+
+/// One cache directory.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct DiskReport {
+    /// Where it is.
+    pub directory: String,
+    /// What it may hold, in bytes.
+    pub capacity_bytes: u64,
+    /// What it holds, in bytes.
+    pub resident_bytes: u64,
+    /// Why it is out of service, if it is.
+    pub fault: Option<String>,
+}
+
+/// One mount and what was asked of its store.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct MountReport {
+    /// The record.
+    pub record: MountRecord,
+    /// Requests sent to the store since start.
+    pub store_requests: u64,
+    /// Bytes received from the store since start.
+    pub store_read_bytes: u64,
+    /// Bytes given to readers from the cache since start.
+    pub cache_read_bytes: u64,
+    /// The last error of the store, if its last request failed.
+    pub last_error: Option<String>,
+}

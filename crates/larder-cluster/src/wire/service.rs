@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The interface of a worker as its clients see it, whatever carries it.
+
+use std::fmt::Debug;
+
+use async_trait::async_trait;
+use larder_core::Result;
+
+use super::message::{
+    Explanation, FreeReply, FreeRequest, ListReply, ListRequest, LoadReply, LoadRequest, PartReply,
+    PartRequest, ReadReply, ReadRequest, StatReply, StatRequest, WorkerReport,
+};
+
+/// What a worker answers. Implemented by the worker itself and by each transport that reaches
+/// one; a call may be dropped at any await without harm to others.
+#[async_trait]
+pub trait Service: Send + Sync + Debug {
+    /// The status of a file, by the mount's freshness rule.
+    async fn stat(&self, request: StatRequest) -> Result<StatReply>;
+    /// Bytes of one version of a file.
+    async fn read(&self, request: ReadRequest) -> Result<ReadReply>;
+    /// One page of a listing, by the mount's freshness rule.
+    async fn list(&self, request: ListRequest) -> Result<ListReply>;
+    /// Where a part of a multipart object lies; `None` where the store does not tell.
+    async fn part(&self, request: PartRequest) -> Result<Option<PartReply>>;
+    /// Makes one file resident.
+    async fn load(&self, request: LoadRequest) -> Result<LoadReply>;
+    /// Drops what is resident.
+    async fn free(&self, request: FreeRequest) -> Result<FreeReply>;
+    /// All that is known about one file, without asking the store.
+    async fn explain(&self, request: StatRequest) -> Result<Explanation>;
+    /// How the worker is doing.
+    async fn report(&self) -> Result<WorkerReport>;
+}

@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Every metric of Larder, declared once with its unit and its meaning.
+//!
+//! Rooms count through this struct; the HTTP face prints the registry. Labels have few values
+//! by construction (mounts, operations, outcomes), never paths or keys.
+
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    registry::{Registry, Unit},
+};
+
+/// Labels of what is counted per request to a store.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct StoreLabels {
+    /// The mount whose store was asked.
+    pub mount: String,
+    /// `stat`, `list`, `read`, `write`, `delete` or `copy`.
+    pub operation: &'static str,
+}
+
+/// Labels of how requests to a store ended.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct StoreOutcomeLabels {
+    /// The mount whose store was asked.
+    pub mount: String,
+    /// `stat`, `list`, `read`, `write`, `delete` or `copy`.
+    pub operation: &'static str,
+    /// `ok`, or the kind of the error in lower case.
+    pub outcome: &'static str,
+}
+
+/// Labels of reads and the bytes they gave.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ReadLabels {
+    /// The mount that was read.
+    pub mount: String,
+    /// `hit` (nothing from the store), `miss` (all from the store) or `part`.
+    pub outcome: &'static str,
+}
+
+/// Labels of bytes by where they came from.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct SourceLabels {
+    /// The mount that was read.
+    pub mount: String,
+    /// `cache` or `store`.
+    pub source: &'static str,
+}
+
+/// Labels of requests that came in at a face.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct FaceLabels {
+    /// `s3`, `fuse` or `http`.
+    pub face: &'static str,
+    /// The operation in the face's own words.
+    pub operation: &'static str,
+    /// `ok` or the face's own error code.
+    pub code: String,
+}
+
+/// All metrics; one instance per process, shared by reference.
+#[derive(Debug)]
+pub struct Metrics {
+    /// Requests sent to under storages, counting each retry.
+    pub store_requests: Family<StoreOutcomeLabels, Counter>,
+    /// Body bytes received from under storages.
+    pub store_read_bytes: Family<StoreLabels, Counter>,
+    /// Seconds until the head of the store's reply.
+    pub store_seconds: Family<StoreLabels, Histogram>,
+    /// Reads answered, by whether the store was needed.
+    pub reads: Family<ReadLabels, Counter>,
+    /// Bytes given to readers, by where they came from.
+    pub read_bytes: Family<SourceLabels, Counter>,
+    /// Statuses answered without asking the store, and with.
+    pub stats: Family<ReadLabels, Counter>,
+    /// Bytes of pages resident on this worker, as allocated on disk.
+    pub pages_resident_bytes: Gauge,
+    /// Bytes the page store may hold.
+    pub pages_capacity_bytes: Gauge,
+    /// Pages written to the page store.
+    pub pages_filled: Counter,
+    /// Pages evicted to make room.
+    pub pages_evicted: Counter,
+    /// Pages fetched but not kept: no room, a full queue or a failing disk.
+    pub pages_not_kept: Counter,
+    /// Pages that failed their checksum, were dropped and not served.
+    pub pages_corrupt: Counter,
+    /// Bytes of the memory budget in use.
+    pub memory_used_bytes: Gauge,
+    /// The memory budget.
+    pub memory_budget_bytes: Gauge,
+    /// Requests at the faces.
+    pub face_requests: Family<FaceLabels, Counter>,
+}
+
+fn store_seconds() -> Histogram {
+    Histogram::new([
+        0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0,
+    ])
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    /// A fresh set, all at zero.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            store_seconds: Family::new_with_constructor(store_seconds),
+            store_requests: Default::default(),
+            store_read_bytes: Default::default(),
+            reads: Default::default(),
+            read_bytes: Default::default(),
+            stats: Default::default(),
+            pages_resident_bytes: Default::default(),
+            pages_capacity_bytes: Default::default(),
+            pages_filled: Default::default(),
+            pages_evicted: Default::default(),
+            pages_not_kept: Default::default(),
+            pages_corrupt: Default::default(),
+            memory_used_bytes: Default::default(),
+            memory_budget_bytes: Default::default(),
+            face_requests: Default::default(),
+        }
+    }
+
+    /// Enters every metric into `registry` under the prefix `larder`.
+    pub fn register(&self, registry: &mut Registry) {
+        let registry = registry.sub_registry_with_prefix("larder");
+        self.register_store(registry);
+        self.register_pages(registry);
+        let bytes = || Unit::Bytes;
+        registry.register("reads", "Reads answered, by outcome", self.reads.clone());
+        registry.register_with_unit(
+            "read",
+            "Bytes given to readers, by source",
+            bytes(),
+            self.read_bytes.clone(),
+        );
+        registry.register("stats", "Statuses answered, by outcome", self.stats.clone());
+        registry.register_with_unit(
+            "memory_used",
+            "Memory budget in use",
+            bytes(),
+            self.memory_used_bytes.clone(),
+        );
+        registry.register_with_unit(
+            "memory_budget",
+            "Memory budget of the process",
+            bytes(),
+            self.memory_budget_bytes.clone(),
+        );
+        registry.register(
+            "face_requests",
+            "Requests at the faces, by operation and code",
+            self.face_requests.clone(),
+        );
+    }
+
+    fn register_store(&self, registry: &mut Registry) {
+        registry.register(
+            "store_requests",
+            "Requests sent to under storages, each retry counted",
+            self.store_requests.clone(),
+        );
+        registry.register_with_unit(
+            "store_read",
+            "Body bytes received from under storages",
+            Unit::Bytes,
+            self.store_read_bytes.clone(),
+        );
+        registry.register_with_unit(
+            "store_reply",
+            "Time until the head of the store's reply",
+            Unit::Seconds,
+            self.store_seconds.clone(),
+        );
+    }
+
+    fn register_pages(&self, registry: &mut Registry) {
+        registry.register_with_unit(
+            "pages_resident",
+            "Pages resident, as allocated on disk",
+            Unit::Bytes,
+            self.pages_resident_bytes.clone(),
+        );
+        registry.register_with_unit(
+            "pages_capacity",
+            "What the page store may hold",
+            Unit::Bytes,
+            self.pages_capacity_bytes.clone(),
+        );
+        registry.register("pages_filled", "Pages written", self.pages_filled.clone());
+        registry.register(
+            "pages_evicted",
+            "Pages evicted to make room",
+            self.pages_evicted.clone(),
+        );
+        registry.register(
+            "pages_not_kept",
+            "Pages fetched but not kept",
+            self.pages_not_kept.clone(),
+        );
+        registry.register(
+            "pages_corrupt",
+            "Pages that failed their checksum and were dropped",
+            self.pages_corrupt.clone(),
+        );
+    }
+}

@@ -1,0 +1,2 @@
+//! stub
+pub mod under_storage;
