@@ -1,1 +1,19 @@
-//! stub
+// SPDX-License-Identifier: Apache-2.0
+//! The page store of one machine: which pages of which contents lie on the local disks.
+//!
+//! A reader asks for a byte range and gets extents (where resident bytes lie, with their
+//! checksums) and gaps. Pages come in through a bounded queue and are written by fill threads,
+//! which evict just enough before they write; nobody who reads ever waits for them. Everything
+//! here may vanish at any instant without loss of data, so nothing is ever synced page by page:
+//! bytes that did not reach the disk fail their checksum and are a plain miss.
+//!
+//! What is not here: paths, stores, networks, and the database that keeps the segment records
+//! (the caller gives an [`Index`]).
+
+mod index;
+mod store;
+
+pub use index::{Index, IndexKey, MemoryIndex};
+pub use store::{
+    DirectoryOptions, DiskUsage, NewPage, NotKept, Options, PageStore, Piece, Presence, PutOutcome,
+};
