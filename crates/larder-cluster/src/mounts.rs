@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use larder_core::{Freshness, MountName};
+use larder_core::{FileId, Freshness, Key, MountName};
 use serde::{Deserialize, Serialize};
 
 /// One mount as every process knows it.
@@ -14,8 +14,29 @@ pub struct MountRecord {
     pub name: MountName,
     /// `s3://bucket/prefix` or `file:///directory`.
     pub uri: String,
+    /// Where the store answers, when not at its public address; part of a file's identity.
+    pub endpoint: Option<String>,
     /// How old a status may be.
     pub freshness: Freshness,
     /// How long past its freshness a status may still be used while the store does not answer.
     pub stale_if_error: Option<Duration>,
+}
+
+impl MountRecord {
+    /// The canonical URI of a file: two mounts of one bucket give one object one URI, and equal
+    /// bucket names at different endpoints stay apart.
+    #[must_use]
+    pub fn file_uri(&self, key: &Key) -> String {
+        let base = self.uri.trim_end_matches('/');
+        match &self.endpoint {
+            Some(endpoint) => format!("{base}/{key}@{}", endpoint.trim_end_matches('/')),
+            None => format!("{base}/{key}"),
+        }
+    }
+
+    /// The id of a file: what placement and pages are keyed by.
+    #[must_use]
+    pub fn file_id(&self, key: &Key) -> FileId {
+        FileId::of_uri(&self.file_uri(key))
+    }
 }

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The requests a worker answers and its replies.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use larder_core::{ByteRange, Key, MountName, PageIndex, Path, Span, Status, Version};
+use larder_core::{ByteRange, Key, MountName, PageIndex, Path, Span, Status};
 use serde::{Deserialize, Serialize};
 
 use crate::mounts::MountRecord;
@@ -65,11 +65,13 @@ pub struct ReadRequest {
     pub path: Path,
     /// Which bytes.
     pub span: Span,
-    /// Only this version (an open handle's); `Stale` if the store no longer has it and the
-    /// bytes are not resident. `None`: the current version by the mount's freshness rule.
-    pub version: Option<Version>,
+    /// Only this version (an open handle's status); `Stale` if the store no longer has it and
+    /// the bytes are not resident. `None`: the current version by the mount's freshness rule.
+    pub pinned: Option<Status>,
     /// The caller needs attributes.
     pub attributes: bool,
+    /// So many bytes behind the span will likely be wanted next: a fetch may run on that far.
+    pub ahead: u64,
     /// Pages that failed the reader's check: verify them and drop what is bad before answering.
     pub suspects: Vec<PageIndex>,
 }
@@ -132,14 +134,21 @@ pub struct ListEntry {
 }
 
 /// One page of a listing; both lists in byte order.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ListReply {
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ListPage {
     /// Keys.
     pub entries: Vec<ListEntry>,
     /// Common prefixes, each ending with the delimiter.
     pub prefixes: Vec<String>,
     /// The token for the next page, if there is one.
     pub next: Option<String>,
+}
+
+/// A page, shared with the worker's cache where they are one process, and its age.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ListReply {
+    /// The page.
+    pub page: Arc<ListPage>,
     /// How long ago the store said so.
     pub age: Duration,
 }
