@@ -29,7 +29,7 @@ impl Extent {
     /// Whether there is one checksum for each page of `range`.
     #[must_use]
     pub fn is_consistent(&self) -> bool {
-        self.range.start % PAGE_SIZE == 0
+        self.range.start.is_multiple_of(PAGE_SIZE)
             && self.range.length().div_ceil(PAGE_SIZE) == self.checksums.len() as u64
     }
 }

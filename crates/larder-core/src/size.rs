@@ -66,7 +66,7 @@ impl fmt::Display for ByteSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let binary = UNITS[..6].iter().rev().find(|(_, scale)| self.0 >= *scale);
         let (name, scale) = binary.unwrap_or(&UNITS[0]);
-        if self.0 % scale == 0 {
+        if self.0.is_multiple_of(*scale) {
             write!(f, "{} {name}", self.0 / scale)
         } else {
             write!(f, "{:.1} {name}", self.0 as f64 / *scale as f64)
