@@ -19,3 +19,5 @@ pub use filesystem::{Filesystem, Parts};
 pub use handle::Handle;
 pub use jobs::{FreeProgress, LoadProgress};
 pub use read::{ReadOptions, Reading};
+// The words of the wire that a face passes through: faces know this crate and core only.
+pub use larder_cluster::{mounts::MountRecord, wire::message};
