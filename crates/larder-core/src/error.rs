@@ -43,6 +43,28 @@ pub enum ErrorKind {
     Internal,
 }
 
+impl ErrorKind {
+    /// The kind as a word for labels and machine-readable output: `not_found`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NotFound => "not_found",
+            Self::AlreadyExists => "already_exists",
+            Self::NotADirectory => "not_a_directory",
+            Self::IsADirectory => "is_a_directory",
+            Self::NotEmpty => "not_empty",
+            Self::Invalid => "invalid",
+            Self::Denied => "denied",
+            Self::Unsupported => "unsupported",
+            Self::Stale => "stale",
+            Self::Unavailable => "unavailable",
+            Self::Exhausted => "exhausted",
+            Self::Corrupt => "corrupt",
+            Self::Internal => "internal",
+        }
+    }
+}
+
 /// An error with its kind, one sentence for people, and its cause.
 #[derive(Debug)]
 pub struct Error(Box<Inner>);

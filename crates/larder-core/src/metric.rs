@@ -15,7 +15,7 @@ use prometheus_client::{
 pub struct StoreLabels {
     /// The mount whose store was asked.
     pub mount: String,
-    /// `stat`, `list`, `read`, `write`, `delete` or `copy`.
+    /// One of [`STORE_OPERATIONS`].
     pub operation: &'static str,
 }
 
@@ -24,9 +24,9 @@ pub struct StoreLabels {
 pub struct StoreOutcomeLabels {
     /// The mount whose store was asked.
     pub mount: String,
-    /// `stat`, `list`, `read`, `write`, `delete` or `copy`.
+    /// One of [`STORE_OPERATIONS`].
     pub operation: &'static str,
-    /// `ok`, or the kind of the error in lower case.
+    /// One of [`STORE_OUTCOMES`].
     pub outcome: &'static str,
 }
 
@@ -57,6 +57,37 @@ pub struct FaceLabels {
     pub operation: &'static str,
     /// `ok` or the face's own error code.
     pub code: String,
+}
+
+/// The operations of an under storage, as labels.
+pub const STORE_OPERATIONS: [&str; 7] =
+    ["stat", "list", "read", "part", "write", "delete", "copy"];
+
+/// How a request to a store can end, as labels: `ok` or the error's kind.
+pub const STORE_OUTCOMES: [&str; 14] = [
+    "ok",
+    "not_found",
+    "already_exists",
+    "not_a_directory",
+    "is_a_directory",
+    "not_empty",
+    "invalid",
+    "denied",
+    "unsupported",
+    "stale",
+    "unavailable",
+    "exhausted",
+    "corrupt",
+    "internal",
+];
+
+/// What was asked of one store since the process started.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct StoreTotals {
+    /// Requests, each retry counted.
+    pub requests: u64,
+    /// Body bytes received.
+    pub read_bytes: u64,
 }
 
 /// All metrics; one instance per process, shared by reference.
@@ -160,6 +191,22 @@ impl Metrics {
             "Requests at the faces, by operation and code",
             self.face_requests.clone(),
         );
+    }
+
+    /// What was asked of one mount's store so far, over all operations and outcomes.
+    #[must_use]
+    pub fn store_totals(&self, mount: &str) -> StoreTotals {
+        let mut totals = StoreTotals::default();
+        for operation in STORE_OPERATIONS {
+            let mount = mount.to_owned();
+            for outcome in STORE_OUTCOMES {
+                let labels = StoreOutcomeLabels { mount: mount.clone(), operation, outcome };
+                totals.requests += self.store_requests.get(&labels).map_or(0, |count| count.get());
+            }
+            let labels = StoreLabels { mount, operation };
+            totals.read_bytes += self.store_read_bytes.get(&labels).map_or(0, |count| count.get());
+        }
+        totals
     }
 
     fn register_store(&self, registry: &mut Registry) {

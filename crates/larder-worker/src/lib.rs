@@ -1,1 +1,25 @@
-//! stub
+// SPDX-License-Identifier: Apache-2.0
+//! A worker: it owns metadata and pages, answers what clients ask, and fetches what is missing.
+//!
+//! One file per kind of request (`status`, `read`, `list`, `load`, `free`, `explain`); the miss
+//! has a room of its own. The worker knows no client and no face; it is reached through
+//! [`larder_cluster::wire::service::Service`], which [`Worker`] implements.
+//!
+//! Lock order: the table of fetches, then one fetch's state; the page store and the metadata
+//! store may be asked while the table is held, never the other way round.
+
+mod explain;
+mod free;
+mod index;
+mod list;
+mod load;
+mod miss;
+mod mount;
+mod read;
+mod report;
+mod single;
+mod status;
+mod worker;
+
+pub use mount::Store;
+pub use worker::{Parts, Worker};

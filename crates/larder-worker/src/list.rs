@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Listings: one request to the store per page, kept while the mount's freshness rule allows.
+//!
+//! What a listing tells (length, version, time of each key) is learnt as a status, so a walk
+//! through a directory costs one request per thousand files.
+
+use std::sync::{Arc, atomic::Ordering};
+
+use larder_cluster::wire::message::{ListEntry, ListPage, ListReply, ListRequest, ListStart};
+use larder_core::{ErrorKind, Freshness, Path, Result, UnixMillis};
+use larder_meta::Fact;
+use larder_ufs::under_storage as ufs;
+use quick_cache::{Weighter, sync::Cache};
+
+use crate::{Worker, mount::Mount, single::SingleFlight};
+
+/// Keys and prefixes in all cached pages together.
+const CACHED_ENTRIES_MAX: u64 = 200_000;
+
+/// A request and the mount's generation it was made in.
+type ListKey = (u64, ListRequest);
+
+/// A page and when the store was asked for it.
+#[derive(Debug, Clone)]
+pub(crate) struct Listed {
+    page: Arc<ListPage>,
+    checked: UnixMillis,
+}
+
+#[derive(Debug, Clone)]
+struct ByEntries;
+
+impl Weighter<ListKey, Listed> for ByEntries {
+    fn weight(&self, _key: &ListKey, listed: &Listed) -> u64 {
+        1 + (listed.page.entries.len() + listed.page.prefixes.len()) as u64
+    }
+}
+
+/// Pages of listings by request.
+#[derive(Debug)]
+pub(crate) struct ListCache {
+    pages: Cache<ListKey, Listed, ByEntries>,
+    flights: SingleFlight<ListKey, Listed>,
+}
+
+impl ListCache {
+    pub(crate) fn new() -> Self {
+        let pages = Cache::with_weighter(4_096, CACHED_ENTRIES_MAX, ByEntries);
+        Self { pages, flights: SingleFlight::new() }
+    }
+}
+
+impl Worker {
+    pub(crate) async fn answer_list(&self, request: ListRequest) -> Result<ListReply> {
+        let mount = self.mounts.get(&request.mount)?;
+        let key = (mount.generation.load(Ordering::SeqCst), request.clone());
+        let cached = self.listings.pages.get(&key);
+        if let Some(listed) = &cached {
+            let age = self.clock.now().since(listed.checked);
+            if mount.record.freshness.allows_absence(age) {
+                return Ok(self.reply(listed));
+            }
+        }
+        let work = || self.shared().ask_list(Arc::clone(&mount), request);
+        let result = if mount.record.freshness == Freshness::Always {
+            work().await
+        } else {
+            self.listings.flights.run(key.clone(), work).await
+        };
+        match (result, cached) {
+            (Ok(listed), _) => {
+                self.listings.pages.insert(key, listed.clone());
+                Ok(self.reply(&listed))
+            }
+            (Err(error), Some(listed)) if self.bridged(&mount, &listed, error.kind()) => {
+                Ok(self.reply(&listed))
+            }
+            (Err(error), _) => Err(error),
+        }
+    }
+
+    fn reply(&self, listed: &Listed) -> ListReply {
+        let age = self.clock.now().since(listed.checked);
+        ListReply { page: Arc::clone(&listed.page), age }
+    }
+
+    fn bridged(&self, mount: &Mount, listed: &Listed, kind: ErrorKind) -> bool {
+        matches!(kind, ErrorKind::Unavailable | ErrorKind::Exhausted)
+            && mount.bridges(self.clock.now().since(listed.checked))
+    }
+
+    async fn ask_list(self: Arc<Self>, mount: Arc<Mount>, request: ListRequest) -> Result<Listed> {
+        let checked = self.clock.now();
+        let asked = ufs::ListRequest {
+            prefix: request.prefix,
+            delimiter: request.delimiter,
+            start: match request.start {
+                ListStart::Beginning => ufs::ListStart::Beginning,
+                ListStart::After(key) => ufs::ListStart::After(key),
+                ListStart::Token(token) => ufs::ListStart::Token(token),
+            },
+            max: request.max.clamp(1, 1_000),
+        };
+        let page = mount.note(mount.storage.list(&asked).await)?;
+        for entry in &page.entries {
+            let path = Path::new(mount.record.name.clone(), entry.key.clone());
+            self.learn(&path, Fact::Present(entry.status.clone()), checked);
+        }
+        let entries = page.entries.into_iter();
+        let entries = entries.map(|entry| ListEntry { key: entry.key, status: entry.status });
+        let page =
+            ListPage { entries: entries.collect(), prefixes: page.prefixes, next: page.next };
+        Ok(Listed { page: Arc::new(page), checked })
+    }
+}

@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Load: makes one file resident by walking over it; what is there already is not read.
+
+use larder_cluster::wire::{
+    body::Chunk,
+    message::{LoadReply, LoadRequest},
+};
+use larder_core::{ByteRange, Result, Span};
+
+use crate::{Worker, status::Wish};
+
+impl Worker {
+    pub(crate) async fn answer_load(&self, request: LoadRequest) -> Result<LoadReply> {
+        let mount = self.mounts.get(&request.path.mount)?;
+        let wish = Wish { attributes: false, span: Some(Span::All) };
+        let opened = self.open_file(&mount, &request.path, wish).await?;
+        let length = opened.status.length;
+        let all = ByteRange::new(0, length);
+        let mut walk = self.walk(&mount, &request.path, &opened.status, all);
+        let mut fetched_bytes = 0;
+        while let Some(chunk) = walk.next().await? {
+            if let Chunk::Bytes(streamed) = chunk {
+                fetched_bytes += streamed.bytes.len() as u64;
+            }
+        }
+        let content = walk.content;
+        drop(walk);
+        self.flights.settled(content).await;
+        let resident = self.pages.presence(content, length).bytes;
+        Ok(LoadReply { length, fetched_bytes, not_kept_bytes: length.saturating_sub(resident) })
+    }
+}

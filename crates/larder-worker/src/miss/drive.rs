@@ -1,0 +1,244 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Driving a fetch: bytes from the store become pages; pages go to the readers at once and to
+//! the page store behind.
+//!
+//! A body that breaks is continued at the byte reached, in the same version, a few times. The
+//! memory of a page is leased before its bytes are taken from the store.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::{Buf, Bytes, BytesMut};
+use futures::StreamExt;
+use larder_core::{
+    ByteRange, ContentId, Error, ErrorKind, FileId, Lease, PAGE_SIZE, PageIndex, Path, Result,
+    Span, Version, crc32c,
+};
+use larder_meta::Fact;
+use larder_pages::{NewPage, Piece};
+use larder_ufs::under_storage::{ByteStream, Condition, Content, ReadOutcome};
+
+use super::{
+    fetch::{Attachment, Fetch, Wanted},
+    flights::{Gap, Joined},
+};
+use crate::{Worker, mount::Mount};
+
+/// How often in a row a body that breaks is continued without a page in between.
+const RESUMES_MAX: u32 = 3;
+/// The wait before the first continuation; doubles each time.
+const RESUME_WAIT: Duration = Duration::from_millis(100);
+
+/// Which version of which file a fetch brings.
+#[derive(Debug, Clone)]
+pub(crate) struct Source {
+    pub(crate) mount: Arc<Mount>,
+    pub(crate) path: Path,
+    pub(crate) version: Version,
+}
+
+impl Source {
+    pub(crate) fn content_id(&self) -> ContentId {
+        let file: FileId = self.mount.file_id(&self.path.key);
+        ContentId::new(file, &self.version)
+    }
+}
+
+impl Worker {
+    /// Follows the fetch that brings the reader's page, starting one if there is none. `None`:
+    /// the page is resident by now.
+    pub(crate) fn follow(&self, source: &Source, gap: Gap) -> Option<Attachment> {
+        let first = ByteRange::new(gap.position, gap.position + 1);
+        let resident = || {
+            let pieces = self.pages.get(gap.content, gap.length, first);
+            matches!(pieces.first(), Some(Piece::Resident { .. }))
+        };
+        match self.flights.join_or_start(gap, resident) {
+            Joined::Resident => None,
+            Joined::Attached(attachment) => Some(attachment),
+            Joined::Started(fetch, attachment) => {
+                self.drive(source.clone(), fetch, None);
+                Some(attachment)
+            }
+        }
+    }
+
+    /// Makes a fetch of a body that came with an opening, so that its bytes are kept and other
+    /// readers find them.
+    pub(crate) fn adopt(&self, mount: &Arc<Mount>, path: &Path, content: Content) {
+        let Content { status, range, body } = content;
+        let start = range.start.div_ceil(PAGE_SIZE) * PAGE_SIZE;
+        let end = if range.end == status.length { range.end } else { floor(range.end) };
+        if start >= end {
+            return;
+        }
+        let source =
+            Source { mount: Arc::clone(mount), path: path.clone(), version: status.version };
+        let id = source.content_id();
+        let pages = ByteRange::new(start, end);
+        if let Some(fetch) = self.flights.adopt(id, status.length, pages) {
+            let skip = start - range.start;
+            self.drive(source, fetch, Some(Body { stream: body, carry: Bytes::new(), skip }));
+        }
+    }
+
+    fn drive(&self, source: Source, fetch: Arc<Fetch>, body: Option<Body>) {
+        let worker = self.shared();
+        let landing = Landing { worker: Arc::clone(&worker), fetch: Arc::clone(&fetch) };
+        tokio::spawn(async move {
+            let result = worker.pump(&source, &fetch, body).await;
+            if let Err(error) = &result
+                && error.kind() == ErrorKind::Stale
+            {
+                worker.forget(&source);
+            }
+            fetch.finish(result);
+            fetch.settled().await;
+            drop(landing);
+        });
+    }
+
+    /// Moves bytes until the last page is here, nobody wants more, or the store gives up.
+    async fn pump(&self, source: &Source, fetch: &Arc<Fetch>, body: Option<Body>) -> Result<()> {
+        let mut body = body;
+        let mut page = PageIndex::at(fetch.range.start);
+        let mut resumes = 0;
+        let mut partial = BytesMut::new();
+        while page.start() < fetch.range.end {
+            if fetch.wanted(&self.clock).await == Wanted::No {
+                return Ok(());
+            }
+            let lease = Arc::new(self.budget.acquire(PAGE_SIZE).await);
+            let wanted = length_of(page.range(fetch.range.end));
+            loop {
+                let position = page.start() + partial.len() as u64;
+                let step = match body.take() {
+                    Some(open) => Ok(open),
+                    None => self.connect(source, fetch, position).await,
+                };
+                let error = match step {
+                    Ok(mut open) => match open.fill(&mut partial, wanted).await {
+                        Ok(()) => {
+                            body = Some(open);
+                            break;
+                        }
+                        Err(error) => error,
+                    },
+                    Err(error) => error,
+                };
+                if resumes >= RESUMES_MAX || !worth_resuming(error.kind()) {
+                    return Err(error);
+                }
+                tracing::debug!(path = %source.path, %error, position, "continuing a broken body");
+                self.clock.sleep(RESUME_WAIT * 2_u32.pow(resumes)).await;
+                resumes += 1;
+            }
+            resumes = 0;
+            self.deliver(fetch, page, partial.split().freeze(), lease);
+            page = page.next();
+        }
+        Ok(())
+    }
+
+    /// Asks the store for the rest of a fetch.
+    async fn connect(&self, source: &Source, fetch: &Fetch, position: u64) -> Result<Body> {
+        let span = Span::Range(ByteRange::new(position, fetch.range.end));
+        let condition = Condition::Match(source.version.clone());
+        let read = source.mount.storage.read(&source.path.key, span, &condition).await;
+        let path = &source.path;
+        match source.mount.note(read)? {
+            ReadOutcome::Content(content) if content.status.version != source.version => {
+                Err(Error::stale(format!("{path} was overwritten")))
+            }
+            ReadOutcome::Content(content) if content.range.start != position => {
+                let got = content.range;
+                Err(Error::unavailable(format!(
+                    "the store sent {got} of {path}, not what was asked"
+                )))
+            }
+            ReadOutcome::Content(content) => {
+                Ok(Body { stream: content.body, carry: Bytes::new(), skip: 0 })
+            }
+            ReadOutcome::Unchanged | ReadOutcome::OutOfRange(_) => {
+                Err(Error::stale(format!("{path} no longer has the bytes it had")))
+            }
+        }
+    }
+
+    /// A page is complete: readers first, disk behind.
+    fn deliver(&self, fetch: &Arc<Fetch>, index: PageIndex, bytes: Bytes, lease: Arc<Lease>) {
+        let page = NewPage {
+            content: fetch.content,
+            length: fetch.length,
+            index,
+            checksum: crc32c(&bytes),
+            bytes: bytes.clone(),
+            hold: Some(Box::new(Arc::clone(&lease))),
+        };
+        fetch.publish(bytes, lease);
+        let settling = Arc::clone(fetch);
+        self.pages.put(page, move |outcome| settling.settle(index, outcome));
+    }
+
+    /// The store says that a version is no more: the next open must ask.
+    fn forget(&self, source: &Source) {
+        let known = self.known(&source.path);
+        let same = known.is_some_and(
+            |known| matches!(known.fact, Fact::Present(status) if status.version == source.version),
+        );
+        if same && let Err(error) = self.meta.remove_status(&source.path) {
+            tracing::warn!(path = %source.path, %error, "a stale status could not be dropped");
+        }
+    }
+}
+
+/// A body being read: what is left of the chunk before, and bytes to throw away first.
+struct Body {
+    stream: ByteStream,
+    carry: Bytes,
+    skip: u64,
+}
+
+impl Body {
+    /// Appends to `page` until it has `wanted` bytes. What came before an error stays.
+    async fn fill(&mut self, page: &mut BytesMut, wanted: usize) -> Result<()> {
+        page.reserve(wanted - page.len());
+        while page.len() < wanted {
+            if self.carry.is_empty() {
+                let next = self.stream.next().await;
+                self.carry =
+                    next.ok_or_else(|| Error::unavailable("the store's reply ended early"))??;
+                let skipped = self.skip.min(self.carry.len() as u64);
+                self.skip -= skipped;
+                self.carry.advance(usize::try_from(skipped).expect("within a chunk"));
+            }
+            let count = self.carry.len().min(wanted - page.len());
+            page.extend_from_slice(&self.carry.split_to(count));
+        }
+        Ok(())
+    }
+}
+
+/// Takes the fetch off the table at the end, also when its task dies; then readers get an error.
+struct Landing {
+    worker: Arc<Worker>,
+    fetch: Arc<Fetch>,
+}
+
+impl Drop for Landing {
+    fn drop(&mut self) {
+        self.fetch.finish_if_open();
+        self.worker.flights.remove(&self.fetch);
+    }
+}
+
+fn worth_resuming(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::Unavailable | ErrorKind::Exhausted | ErrorKind::Corrupt)
+}
+
+fn length_of(range: ByteRange) -> usize {
+    usize::try_from(range.length()).expect("a page fits in memory")
+}
+
+fn floor(offset: u64) -> u64 {
+    offset - offset % PAGE_SIZE
+}

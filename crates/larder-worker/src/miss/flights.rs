@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The table of fetches under way: for one page of one content there is one at most.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use larder_core::{ByteRange, ContentId, PageIndex};
+
+use super::fetch::{Attachment, Fetch};
+
+/// All fetches under way, by content.
+#[derive(Debug, Default)]
+pub(crate) struct Flights(Mutex<HashMap<ContentId, Vec<Arc<Fetch>>>>);
+
+/// What came of looking for a fetch.
+pub(crate) enum Joined {
+    /// One is under way: follow it.
+    Attached(Attachment),
+    /// The page has become resident meanwhile.
+    Resident,
+    /// A new fetch is on the list: somebody must drive it.
+    Started(Arc<Fetch>, Attachment),
+}
+
+/// What a reader that met a gap wants fetched.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Gap {
+    pub(crate) content: ContentId,
+    pub(crate) length: u64,
+    /// Whole pages; the reader stands in the first.
+    pub(crate) range: ByteRange,
+    /// Where the reader stands.
+    pub(crate) position: u64,
+    /// Up to here the fetch may run although nobody reads.
+    pub(crate) ahead_to: u64,
+}
+
+impl Flights {
+    fn table(&self) -> MutexGuard<'_, HashMap<ContentId, Vec<Arc<Fetch>>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Attaches to the fetch that brings the reader's page, or enters a new one that stops where
+    /// the next begins. `resident` says, with the table held, whether the page has come since the
+    /// reader looked: a fetch leaves the table only after its pages are where `resident` looks.
+    pub(crate) fn join_or_start(&self, gap: Gap, resident: impl Fn() -> bool) -> Joined {
+        let mut table = self.table();
+        let page = PageIndex::at(gap.position);
+        let fetches = table.entry(gap.content).or_default();
+        if let Some(fetch) = fetches.iter().find(|fetch| fetch.covers(page)) {
+            return Joined::Attached(fetch.attach(gap.position));
+        }
+        if resident() {
+            if fetches.is_empty() {
+                table.remove(&gap.content);
+            }
+            return Joined::Resident;
+        }
+        let starts = fetches.iter().map(|fetch| fetch.range.start);
+        let next = starts.filter(|start| *start > gap.range.start).min().unwrap_or(u64::MAX);
+        let range = ByteRange::new(gap.range.start, gap.range.end.min(next));
+        let fetch = Arc::new(Fetch::new(gap.content, gap.length, range, gap.ahead_to));
+        let attachment = fetch.attach(gap.position);
+        fetches.push(Arc::clone(&fetch));
+        Joined::Started(fetch, attachment)
+    }
+
+    /// Enters a fetch whose bytes are already on their way. `None` when another brings its first
+    /// page: then those bytes are not needed.
+    pub(crate) fn adopt(
+        &self,
+        content: ContentId,
+        length: u64,
+        range: ByteRange,
+    ) -> Option<Arc<Fetch>> {
+        let mut table = self.table();
+        let fetches = table.entry(content).or_default();
+        if fetches.iter().any(|fetch| fetch.covers(PageIndex::at(range.start))) {
+            return None;
+        }
+        let fetch = Arc::new(Fetch::new(content, length, range, 0));
+        fetches.push(Arc::clone(&fetch));
+        Some(fetch)
+    }
+
+    /// Takes a fetch off the table.
+    pub(crate) fn remove(&self, fetch: &Arc<Fetch>) {
+        let mut table = self.table();
+        if let Some(fetches) = table.get_mut(&fetch.content) {
+            fetches.retain(|other| !Arc::ptr_eq(other, fetch));
+            if fetches.is_empty() {
+                table.remove(&fetch.content);
+            }
+        }
+    }
+
+    /// Fetches under way for a content.
+    pub(crate) fn count(&self, content: ContentId) -> u64 {
+        self.table().get(&content).map_or(0, |fetches| fetches.len() as u64)
+    }
+
+    /// Waits until no fetch of this content is under way.
+    pub(crate) async fn settled(&self, content: ContentId) {
+        loop {
+            let fetch = self.table().get(&content).and_then(|fetches| fetches.first().cloned());
+            let Some(fetch) = fetch else { return };
+            fetch.settled().await;
+            self.remove(&fetch);
+        }
+    }
+}

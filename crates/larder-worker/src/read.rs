@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Reads: which version, what is resident, and the body that walks over both.
+//!
+//! The body looks at one segment at a time and holds nothing between two polls but its place: a
+//! resident run goes out as an extent, a gap attaches to a fetch and goes out as the pages come.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use futures::{StreamExt, stream::try_unfold};
+use larder_cluster::wire::{
+    body::{Body, Chunk, StreamedBytes},
+    message::{Outcome, ReadHead, ReadReply, ReadRequest},
+};
+use larder_core::{
+    ByteRange, ContentId, Error, Path, Result, SEGMENT_SIZE, Status,
+    metric::{ReadLabels, SourceLabels},
+    page,
+};
+use larder_pages::Piece;
+
+use crate::{
+    Worker,
+    miss::{Attachment, Gap, Source, Step},
+    mount::Mount,
+    status::{Opened, Wish},
+};
+
+impl Worker {
+    pub(crate) async fn answer_read(&self, request: ReadRequest) -> Result<ReadReply> {
+        let mount = self.mounts.get(&request.path.mount)?;
+        let opened = match &request.pinned {
+            Some(status) => self.pinned(&request.path, status),
+            None => {
+                let wish = Wish { attributes: request.attributes, span: Some(request.span) };
+                self.open_file(&mount, &request.path, wish).await?
+            }
+        };
+        if !request.suspects.is_empty() {
+            self.drop_bad_pages(&mount, &request, &opened.status).await?;
+        }
+        let age = self.clock.now().since(opened.checked);
+        let range = request.span.resolve(opened.status.length);
+        let rest = range.unwrap_or(ByteRange::new(0, 0));
+        let mut walk = self.walk(&mount, &request.path, &opened.status, rest);
+        walk.ahead = request.ahead;
+        let outcome = walk.outcome(opened.outcome);
+        let labels = ReadLabels { mount: mount.name().to_owned(), outcome: outcome.as_str() };
+        self.metrics.reads.get_or_create(&labels).inc();
+        let head = ReadHead { status: opened.status, age, range, outcome };
+        Ok(ReadReply { head, body: walk.into_body() })
+    }
+
+    /// A handle's version: as old as what is known of it, if that is the same version.
+    fn pinned(&self, path: &Path, status: &Status) -> Opened {
+        let now = self.clock.now();
+        let checked = self.known(path).map_or(now, |known| known.checked);
+        Opened { status: status.clone(), checked, outcome: Outcome::Hit }
+    }
+
+    async fn drop_bad_pages(
+        &self,
+        mount: &Mount,
+        request: &ReadRequest,
+        status: &Status,
+    ) -> Result<()> {
+        let content = mount.content_id(&request.path.key, &status.version);
+        let (pages, suspects) = (Arc::clone(&self.pages), request.suspects.clone());
+        let length = status.length;
+        let task = tokio::task::spawn_blocking(move || pages.verify(content, length, &suspects));
+        let dropped = task
+            .await
+            .map_err(|error| Error::internal("a check was abandoned").with_source(error))??;
+        tracing::warn!(path = %request.path, dropped, "pages failed their checksum");
+        Ok(())
+    }
+
+    /// A walk over `range` of one version.
+    pub(crate) fn walk(
+        &self,
+        mount: &Arc<Mount>,
+        path: &Path,
+        status: &Status,
+        range: ByteRange,
+    ) -> Walk {
+        let source = Source {
+            mount: Arc::clone(mount),
+            path: path.clone(),
+            version: status.version.clone(),
+        };
+        let labels = |source| SourceLabels { mount: mount.name().to_owned(), source };
+        Walk {
+            worker: self.shared(),
+            content: source.content_id(),
+            source,
+            length: status.length,
+            rest: range,
+            ahead: 0,
+            pieces: VecDeque::new(),
+            attached: None,
+            from_cache: labels("cache"),
+            from_store: labels("store"),
+        }
+    }
+}
+
+/// A place in a file and the way to its next bytes.
+pub(crate) struct Walk {
+    worker: Arc<Worker>,
+    source: Source,
+    pub(crate) content: ContentId,
+    length: u64,
+    rest: ByteRange,
+    ahead: u64,
+    /// Resident runs found and not yet given, the first starting at `rest.start`.
+    pieces: VecDeque<Piece>,
+    /// The fetch being followed.
+    attached: Option<Attachment>,
+    from_cache: SourceLabels,
+    from_store: SourceLabels,
+}
+
+impl Walk {
+    /// What the head of the reply says: judged by the first segment, and by the whole where the
+    /// whole is resident.
+    fn outcome(&mut self, opened: Outcome) -> Outcome {
+        if opened == Outcome::Miss || self.rest.is_empty() {
+            return opened;
+        }
+        self.look();
+        let starts_here = matches!(self.pieces.front(), Some(Piece::Resident { .. }));
+        let all_here = self.pieces.iter().all(|piece| matches!(piece, Piece::Resident { .. }))
+            && (self.rest.end <= self.segment_end() || {
+                let presence = self.worker.pages.presence(self.content, self.length);
+                presence.bytes == self.length
+            });
+        match (all_here, starts_here) {
+            (true, _) => opened,
+            (false, true) => Outcome::Part,
+            (false, false) => Outcome::Miss,
+        }
+    }
+
+    fn into_body(self) -> Body {
+        try_unfold(self, |mut walk| async move {
+            let chunk = walk.next().await?;
+            Ok(chunk.map(|chunk| (chunk, walk)))
+        })
+        .boxed()
+    }
+
+    /// The next chunk, `None` behind the last.
+    pub(crate) async fn next(&mut self) -> Result<Option<Chunk>> {
+        while !self.rest.is_empty() {
+            if let Some(attached) = &self.attached {
+                match attached.step(self.rest.start).await {
+                    Step::Page(bytes, lease) => return Ok(Some(self.streamed(bytes, lease))),
+                    Step::Failed(error) => return Err(error),
+                    Step::Elsewhere => self.attached = None,
+                }
+            }
+            if self.pieces.is_empty() {
+                self.look();
+            }
+            match self.pieces.pop_front() {
+                Some(Piece::Resident { extent, part }) => {
+                    self.rest.start = part.end;
+                    let count = self.worker.metrics.read_bytes.get_or_create(&self.from_cache);
+                    count.inc_by(part.length());
+                    return Ok(Some(Chunk::Resident { extent, part }));
+                }
+                Some(Piece::Gap(gap)) => {
+                    self.pieces.clear();
+                    let gap = self.gap(gap);
+                    self.attached = self.worker.follow(&self.source, gap);
+                }
+                None => return Err(Error::internal("the page store left a hole in its answer")),
+            }
+        }
+        Ok(None)
+    }
+
+    /// The part of a page that is left to give.
+    fn streamed(&mut self, bytes: bytes::Bytes, lease: Arc<larder_core::Lease>) -> Chunk {
+        let page = larder_core::PageIndex::at(self.rest.start);
+        let whole = ByteRange::new(page.start(), page.start() + bytes.len() as u64);
+        let end = whole.end.min(self.rest.end);
+        let within = |offset| usize::try_from(offset - whole.start).expect("within a page");
+        let bytes = bytes.slice(within(self.rest.start)..within(end));
+        self.rest.start = end;
+        let count = self.worker.metrics.read_bytes.get_or_create(&self.from_store);
+        count.inc_by(bytes.len() as u64);
+        Chunk::Bytes(StreamedBytes { bytes, lease: Some(lease) })
+    }
+
+    /// Asks the page store about the rest of the present segment.
+    fn look(&mut self) {
+        let end = self.rest.end.min(self.segment_end());
+        let range = ByteRange::new(self.rest.start, end);
+        self.pieces = self.worker.pages.get(self.content, self.length, range).into();
+    }
+
+    fn segment_end(&self) -> u64 {
+        (self.rest.start / SEGMENT_SIZE + 1) * SEGMENT_SIZE
+    }
+
+    /// What to fetch for a gap: to the next resident byte or the end of what is wanted, over
+    /// segment borders, in whole pages.
+    fn gap(&self, first: ByteRange) -> Gap {
+        let wanted_end = self.rest.end.saturating_add(self.ahead).min(self.length);
+        let mut end = first.end;
+        while end < wanted_end {
+            let next = ByteRange::new(end, wanted_end.min((end / SEGMENT_SIZE + 1) * SEGMENT_SIZE));
+            match self.worker.pages.get(self.content, self.length, next).first() {
+                Some(Piece::Gap(more)) => end = more.end,
+                _ => break,
+            }
+        }
+        let range = page::align(ByteRange::new(first.start, end), self.length);
+        let ahead_to = if self.ahead > 0 { range.end } else { 0 };
+        let position = first.start;
+        Gap { content: self.content, length: self.length, range, position, ahead_to }
+    }
+}

@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The report: how the worker is doing, in numbers that are already counted.
+
+use larder_cluster::wire::message::{DiskReport, MountReport, WorkerReport};
+use larder_core::metric::SourceLabels;
+
+use crate::{Worker, mount::Mount};
+
+impl Worker {
+    pub(crate) fn answer_report(&self) -> WorkerReport {
+        let usage = self.pages.usage();
+        let sum = |part: fn(&larder_pages::DiskUsage) -> u64| usage.iter().map(part).sum();
+        let report = WorkerReport {
+            id: self.id.to_string(),
+            uptime_s: self.clock.elapsed().saturating_sub(self.started).as_secs(),
+            capacity_bytes: sum(|disk| disk.capacity.0),
+            resident_bytes: sum(|disk| disk.resident.0),
+            segments: sum(|disk| disk.segments),
+            statuses: self.meta.count(),
+            memory_budget_bytes: self.budget.total(),
+            memory_used_bytes: self.budget.used(),
+            disks: usage.iter().map(disk_report).collect(),
+            mounts: self.mounts.all().map(|mount| self.mount_report(mount)).collect(),
+        };
+        self.set_gauges(&report);
+        report
+    }
+
+    fn set_gauges(&self, report: &WorkerReport) {
+        let signed = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+        self.metrics.pages_resident_bytes.set(signed(report.resident_bytes));
+        self.metrics.pages_capacity_bytes.set(signed(report.capacity_bytes));
+        self.metrics.memory_budget_bytes.set(signed(report.memory_budget_bytes));
+        self.metrics.memory_used_bytes.set(signed(report.memory_used_bytes));
+    }
+
+    fn mount_report(&self, mount: &Mount) -> MountReport {
+        let totals = self.metrics.store_totals(mount.name());
+        let from_cache = SourceLabels { mount: mount.name().to_owned(), source: "cache" };
+        MountReport {
+            record: mount.record.clone(),
+            store_requests: totals.requests,
+            store_read_bytes: totals.read_bytes,
+            cache_read_bytes: self.metrics.read_bytes.get_or_create(&from_cache).get(),
+            last_error: mount.last_error(),
+        }
+    }
+}
+
+fn disk_report(disk: &larder_pages::DiskUsage) -> DiskReport {
+    DiskReport {
+        directory: disk.path.display().to_string(),
+        capacity_bytes: disk.capacity.0,
+        resident_bytes: disk.resident.0,
+        fault: disk.fault.clone(),
+    }
+}

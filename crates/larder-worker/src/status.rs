@@ -1,0 +1,270 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Statuses and opening: which version of a file counts now.
+//!
+//! What is known and fresh is answered from the metadata store. Else the store is asked once for
+//! all who ask at the same time, and in the cheapest way: an open that goes on to read fetches
+//! the bytes with the same request (conditional, where the first page is resident), so a cold
+//! read is one request and a revalidation moves no byte.
+
+use std::{sync::Arc, time::Duration};
+
+use larder_cluster::wire::message::{Outcome, PartReply, PartRequest, StatReply, StatRequest};
+use larder_core::{
+    ByteRange, Error, ErrorKind, Freshness, PAGE_SIZE, Path, Result, Span, Status, UnixMillis,
+    metric::ReadLabels,
+};
+use larder_meta::{Fact, Known, Verdict, judge};
+use larder_pages::Piece;
+use larder_ufs::under_storage::{Condition, Content, ReadOutcome};
+
+use crate::{Worker, mount::Mount};
+
+/// What an opening found.
+#[derive(Debug, Clone)]
+pub(crate) struct Opened {
+    pub(crate) status: Status,
+    /// When the store said so.
+    pub(crate) checked: UnixMillis,
+    pub(crate) outcome: Outcome,
+}
+
+/// Why a file is opened.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wish {
+    /// Attributes are needed.
+    pub(crate) attributes: bool,
+    /// These bytes will be read next; `None` when only the status is wanted.
+    pub(crate) span: Option<Span>,
+}
+
+/// A store that tells no attributes on a shared opening is asked again at most this often.
+const OPENINGS_MAX: u32 = 3;
+
+impl Worker {
+    pub(crate) async fn answer_stat(&self, request: StatRequest) -> Result<StatReply> {
+        let mount = self.mounts.get(&request.path.mount)?;
+        let wish = Wish { attributes: request.attributes, span: None };
+        let opened = self.open_file(&mount, &request.path, wish).await?;
+        let labels =
+            ReadLabels { mount: mount.name().to_owned(), outcome: opened.outcome.as_str() };
+        self.metrics.stats.get_or_create(&labels).inc();
+        let age = self.clock.now().since(opened.checked);
+        Ok(StatReply { status: opened.status, age, outcome: opened.outcome })
+    }
+
+    pub(crate) async fn answer_part(&self, request: PartRequest) -> Result<Option<PartReply>> {
+        let mount = self.mounts.get(&request.path.mount)?;
+        let told = mount.note(mount.storage.part(&request.path.key, request.number).await)?;
+        Ok(told.map(|(status, part)| PartReply { status, range: part.range, count: part.count }))
+    }
+
+    /// The version of a file that counts now, by the mount's freshness rule.
+    pub(crate) async fn open_file(
+        &self,
+        mount: &Arc<Mount>,
+        path: &Path,
+        wish: Wish,
+    ) -> Result<Opened> {
+        let enough = |status: &Status| !wish.attributes || status.attributes.is_some();
+        if let Some(known) = self.known(path) {
+            let (verdict, _age) = judge(&known, mount.record.freshness, self.clock.now());
+            match (verdict, known.fact) {
+                (Verdict::Fresh, Fact::Absent) => return Err(no_such_file(path)),
+                (Verdict::Fresh, Fact::Present(status)) if enough(&status) => {
+                    let checked = known.checked;
+                    return Ok(Opened { status, checked, outcome: Outcome::Hit });
+                }
+                _ => {}
+            }
+        }
+        // `always` means that the store is asked after the caller asked, so nobody joins.
+        if mount.record.freshness == Freshness::Always {
+            return self.shared().ask(Arc::clone(mount), path.clone(), wish).await;
+        }
+        for _ in 0..OPENINGS_MAX {
+            let (worker, mount) = (self.shared(), Arc::clone(mount));
+            let work = || worker.ask(mount, path.clone(), wish);
+            let opened = self.openings.run(path.clone(), work).await?;
+            if enough(&opened.status) {
+                return Ok(opened);
+            }
+        }
+        Err(Error::internal(format!("the store tells no attributes of {path}")))
+    }
+
+    /// What is known of a file. A metadata store that fails knows nothing.
+    pub(crate) fn known(&self, path: &Path) -> Option<Known> {
+        self.meta.status(path).unwrap_or_else(|error| {
+            tracing::warn!(%path, %error, "the metadata store failed; asking the under storage");
+            None
+        })
+    }
+
+    /// Keeps what the store said at `checked`, unless something newer is known.
+    pub(crate) fn learn(&self, path: &Path, fact: Fact, checked: UnixMillis) {
+        let before = self.known(path);
+        if before.as_ref().is_some_and(|before| before.checked > checked) {
+            return;
+        }
+        self.drop_replaced(path, before, &fact);
+        if let Err(error) = self.meta.put_status(path, Known { fact, checked }) {
+            tracing::warn!(%path, %error, "a status could not be kept");
+        }
+    }
+
+    /// Gives back the pages of a version that is no more.
+    fn drop_replaced(&self, path: &Path, before: Option<Known>, now: &Fact) {
+        let Some(Known { fact: Fact::Present(old), .. }) = before else { return };
+        if matches!(now, Fact::Present(new) if new.version == old.version) {
+            return;
+        }
+        let Ok(mount) = self.mounts.get(&path.mount) else { return };
+        let content = mount.content_id(&path.key, &old.version);
+        let pages = Arc::clone(&self.pages);
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = pages.remove(content) {
+                tracing::warn!(%content, %error, "pages of a replaced version stay until evicted");
+            }
+        });
+    }
+
+    /// Asks the store and learns from its answer.
+    async fn ask(self: Arc<Self>, mount: Arc<Mount>, path: Path, wish: Wish) -> Result<Opened> {
+        let known = self.known(&path);
+        let before = known.as_ref().and_then(|known| match &known.fact {
+            Fact::Present(status) => Some(status.clone()),
+            Fact::Absent => None,
+        });
+        let asked = self.clock.now();
+        let result = match wish.span {
+            None => mount.storage.stat(&path.key).await.map(Answer::Status),
+            Some(span) => self.ask_for_bytes(&mount, &path, (span, wish, before.as_ref())).await,
+        };
+        match (mount.note(result), before) {
+            (Ok(Answer::Status(status)), _) => Ok(self.found(&path, status, asked)),
+            (Ok(Answer::Content(content)), _) => {
+                let opened = self.found(&path, content.status.clone(), asked);
+                self.adopt(&mount, &path, content);
+                Ok(opened)
+            }
+            (Ok(Answer::Unchanged), Some(status)) => {
+                self.learn(&path, Fact::Present(status.clone()), asked);
+                Ok(Opened { status, checked: asked, outcome: Outcome::Revalidated })
+            }
+            (Ok(Answer::Unchanged), None) => {
+                Err(Error::internal("the store confirmed a version nobody knew"))
+            }
+            (Err(error), before) => {
+                self.asked_in_vain(&mount, &path, Failed { error, before, known, asked })
+            }
+        }
+    }
+
+    fn found(&self, path: &Path, status: Status, asked: UnixMillis) -> Opened {
+        self.learn(path, Fact::Present(status.clone()), asked);
+        Opened { status, checked: asked, outcome: Outcome::Miss }
+    }
+
+    /// A read that brings the status with the bytes.
+    async fn ask_for_bytes(
+        &self,
+        mount: &Mount,
+        path: &Path,
+        (span, wish, before): (Span, Wish, Option<&Status>),
+    ) -> Result<Answer> {
+        let condition = match before {
+            Some(status) if self.starts_resident(mount, path, status, span) => {
+                if wish.attributes && status.attributes.is_none() {
+                    return mount.storage.stat(&path.key).await.map(Answer::Status);
+                }
+                Condition::NoneMatch(status.version.clone())
+            }
+            _ => Condition::None,
+        };
+        let outcome = mount.storage.read(&path.key, widen(span), &condition).await?;
+        Ok(match outcome {
+            ReadOutcome::Content(content) => Answer::Content(content),
+            ReadOutcome::Unchanged => Answer::Unchanged,
+            ReadOutcome::OutOfRange(status) => Answer::Status(status),
+        })
+    }
+
+    /// Whether the first byte of the span is here, so that bytes need not come along.
+    fn starts_resident(&self, mount: &Mount, path: &Path, status: &Status, span: Span) -> bool {
+        let Some(range) = span.resolve(status.length) else { return true };
+        if range.is_empty() {
+            return true;
+        }
+        let content = mount.content_id(&path.key, &status.version);
+        let first = ByteRange::new(range.start, range.start + 1);
+        let pieces = self.pages.get(content, status.length, first);
+        matches!(pieces.first(), Some(Piece::Resident { .. }))
+    }
+
+    /// The store said no or did not answer: absence is learnt, an outage may be bridged.
+    fn asked_in_vain(&self, mount: &Mount, path: &Path, failed: Failed) -> Result<Opened> {
+        let Failed { error, before, known, asked } = failed;
+        match error.kind() {
+            ErrorKind::NotFound => {
+                self.learn(path, Fact::Absent, asked);
+                Err(error)
+            }
+            ErrorKind::Unavailable | ErrorKind::Exhausted => match (before, known) {
+                (Some(status), Some(Known { checked, .. }))
+                    if mount.bridges(self.clock.now().since(checked)) =>
+                {
+                    Ok(Opened { status, checked, outcome: Outcome::StaleIfError })
+                }
+                _ => Err(error),
+            },
+            _ => Err(error),
+        }
+    }
+}
+
+/// What the store answered to an opening.
+enum Answer {
+    Status(Status),
+    Content(Content),
+    Unchanged,
+}
+
+/// An opening that got no answer, and what was known before it.
+struct Failed {
+    error: Error,
+    before: Option<Status>,
+    known: Option<Known>,
+    asked: UnixMillis,
+}
+
+impl Mount {
+    /// Whether a status of this age may stand in while the store does not answer.
+    pub(crate) fn bridges(&self, age: Duration) -> bool {
+        let Some(grace) = self.record.stale_if_error else { return false };
+        match self.record.freshness {
+            Freshness::Immutable => true,
+            Freshness::MaxAge(limit) => age <= limit.saturating_add(grace),
+            Freshness::Always => age <= grace,
+        }
+    }
+}
+
+/// The span widened to whole pages, as far as that can be said before the length is known.
+fn widen(span: Span) -> Span {
+    let down = |offset: u64| offset - offset % PAGE_SIZE;
+    match span {
+        Span::All => Span::All,
+        Span::From(start) if start < PAGE_SIZE => Span::All,
+        Span::From(start) => Span::From(down(start)),
+        Span::Range(range) => {
+            let end = range.end.div_ceil(PAGE_SIZE).saturating_mul(PAGE_SIZE);
+            Span::Range(ByteRange::new(down(range.start), end))
+        }
+        // One page more than asked, so that the page of the first byte comes whole.
+        Span::Last(count) => Span::Last(count.saturating_add(PAGE_SIZE - 1)),
+    }
+}
+
+fn no_such_file(path: &Path) -> Error {
+    Error::not_found(format!("there is no {path}"))
+}
