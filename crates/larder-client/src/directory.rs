@@ -6,6 +6,8 @@
 //! file stays readable by its key. Names a file system can't hold (empty, `.`, `..`, above 255
 //! bytes, with a NUL) are left out of the tree. `docs/semantics.md` promises these answers.
 
+use std::time::Duration;
+
 use larder_cluster::wire::message::{ListPage, ListReply, ListRequest, ListStart, StatRequest};
 use larder_core::{Error, ErrorKind, Key, MountName, Path, Result, Status};
 
@@ -34,6 +36,15 @@ pub struct DirectoryEntry {
     pub node: Node,
 }
 
+/// What a name stands for, and how long ago the store said so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// What it is.
+    pub node: Node,
+    /// The age of this knowledge.
+    pub age: Duration,
+}
+
 /// Some entries of a directory.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct DirectoryPage {
@@ -41,6 +52,8 @@ pub struct DirectoryPage {
     pub entries: Vec<DirectoryEntry>,
     /// The token for the next page, if there is one.
     pub next: Option<String>,
+    /// How long ago the store said so.
+    pub age: Duration,
 }
 
 impl Filesystem {
@@ -52,13 +65,21 @@ impl Filesystem {
     /// # Errors
     /// `NotFound` when there is no such name; else what the store answered.
     pub async fn lookup(&self, directory: &Path, name: &str) -> Result<Node> {
+        Ok(self.find(directory, name).await?.node)
+    }
+
+    /// The same with the age of the answer, for faces whose callers cache it.
+    ///
+    /// # Errors
+    /// As [`Filesystem::lookup`].
+    pub async fn find(&self, directory: &Path, name: &str) -> Result<Found> {
         if !is_name(name) {
             return Err(not_found(directory, name));
         }
         let reply = self.directory_listing(directory, ListStart::Beginning).await?;
         let wanted = format!("{}{name}", directory.key);
         if let Some(node) = find(&reply.page, &wanted) {
-            return Ok(node);
+            return Ok(Found { node, age: reply.age });
         }
         if reply.page.next.is_none() {
             return Err(not_found(directory, name));
@@ -73,7 +94,9 @@ impl Filesystem {
     pub async fn entries(&self, directory: &Path, token: Option<String>) -> Result<DirectoryPage> {
         let start = token.map_or(ListStart::Beginning, ListStart::Token);
         let reply = self.directory_listing(directory, start).await?;
-        Ok(to_page(&reply.page, directory.key.as_str()))
+        let mut page = to_page(&reply.page, directory.key.as_str());
+        page.age = reply.age;
+        Ok(page)
     }
 
     async fn directory_listing(&self, directory: &Path, start: ListStart) -> Result<ListReply> {
@@ -88,7 +111,7 @@ impl Filesystem {
     }
 
     /// A name in a large directory: is there something below it, is there a file?
-    async fn lookup_alone(&self, directory: &Path, wanted: &str) -> Result<Node> {
+    async fn lookup_alone(&self, directory: &Path, wanted: &str) -> Result<Found> {
         let below = ListRequest {
             mount: directory.mount.clone(),
             prefix: format!("{wanted}/"),
@@ -99,10 +122,11 @@ impl Filesystem {
         let path = Path::new(directory.mount.clone(), Key::new(wanted)?);
         let stat = StatRequest { path, attributes: false };
         let (below, file) = tokio::join!(self.list(below), self.stat(stat));
-        if !below?.page.entries.is_empty() {
-            return Ok(Node::Directory);
+        let below = below?;
+        if !below.page.entries.is_empty() {
+            return Ok(Found { node: Node::Directory, age: below.age });
         }
-        file.map(|reply| Node::File(reply.status))
+        file.map(|reply| Found { node: Node::File(reply.status), age: reply.age })
     }
 }
 
@@ -164,5 +188,5 @@ fn to_page(page: &ListPage, prefix: &str) -> DirectoryPage {
         .into_iter()
         .map(|(_, name, node)| DirectoryEntry { name: name.to_owned(), node })
         .collect();
-    DirectoryPage { entries, next: page.next.clone() }
+    DirectoryPage { entries, next: page.next.clone(), age: Duration::ZERO }
 }

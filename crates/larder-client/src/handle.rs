@@ -86,11 +86,20 @@ impl Filesystem {
     /// `Stale` when the store no longer holds the handle's version and the bytes are not
     /// resident; else what the store answered. Nothing is half done on an error.
     pub fn read_at(&self, handle: &Handle, offset: u64, into: &mut [u8]) -> Result<usize> {
+        handle.runtime.block_on(self.read_into(handle, offset, into))
+    }
+
+    /// The same for a caller that polls: ready at the first poll when all pages are resident.
+    /// Each poll may wait for the disk, so it belongs on threads of a face's own too.
+    ///
+    /// # Errors
+    /// As [`Filesystem::read_at`].
+    pub async fn read_into(&self, handle: &Handle, offset: u64, into: &mut [u8]) -> Result<usize> {
         let asked = ByteRange::new(offset, offset.saturating_add(into.len() as u64));
         let Some(range) = Span::Range(asked).resolve(handle.status.length) else { return Ok(0) };
         let length = usize::try_from(range.length()).expect("no longer than the slice");
         let ahead = handle.note(range);
-        handle.runtime.block_on(self.fill(handle, range, ahead, &mut into[..length]))?;
+        self.fill(handle, range, ahead, &mut into[..length]).await?;
         Ok(length)
     }
 

@@ -14,7 +14,7 @@ pub mod jobs;
 pub mod read;
 mod route;
 
-pub use directory::{DirectoryEntry, DirectoryPage, Node};
+pub use directory::{DirectoryEntry, DirectoryPage, Found, Node};
 pub use filesystem::{Filesystem, Parts};
 pub use handle::Handle;
 pub use jobs::{FreeProgress, LoadProgress};
