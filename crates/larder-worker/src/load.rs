@@ -17,6 +17,7 @@ impl Worker {
         let length = opened.status.length;
         let all = ByteRange::new(0, length);
         let mut walk = self.walk(&mount, &request.path, &opened.status, all);
+        walk.opening = opened.fetch;
         let mut fetched_bytes = 0;
         while let Some(chunk) = walk.next().await? {
             if let Chunk::Bytes(streamed) = chunk {
@@ -25,7 +26,9 @@ impl Worker {
         }
         let content = walk.content;
         drop(walk);
-        self.flights.settled(content).await;
+        if self.pages.presence(content, length).bytes < length {
+            self.flights.settled(content).await;
+        }
         let resident = self.pages.presence(content, length).bytes;
         Ok(LoadReply { length, fetched_bytes, not_kept_bytes: length.saturating_sub(resident) })
     }

@@ -43,6 +43,7 @@ impl Worker {
         let rest = range.unwrap_or(ByteRange::new(0, 0));
         let mut walk = self.walk(&mount, &request.path, &opened.status, rest);
         walk.ahead = request.ahead;
+        walk.opening = opened.fetch;
         let outcome = walk.outcome(opened.outcome);
         let labels = ReadLabels { mount: mount.name().to_owned(), outcome: outcome.as_str() };
         self.metrics.reads.get_or_create(&labels).inc();
@@ -54,7 +55,7 @@ impl Worker {
     fn pinned(&self, path: &Path, status: &Status) -> Opened {
         let now = self.clock.now();
         let checked = self.known(path).map_or(now, |known| known.checked);
-        Opened { status: status.clone(), checked, outcome: Outcome::Hit }
+        Opened::new(status.clone(), checked, Outcome::Hit)
     }
 
     async fn drop_bad_pages(
@@ -97,6 +98,7 @@ impl Worker {
             ahead: 0,
             pieces: VecDeque::new(),
             attached: None,
+            opening: None,
             from_cache: labels("cache"),
             from_store: labels("store"),
         }
@@ -110,11 +112,13 @@ pub(crate) struct Walk {
     pub(crate) content: ContentId,
     length: u64,
     rest: ByteRange,
-    ahead: u64,
+    pub(crate) ahead: u64,
     /// Resident runs found and not yet given, the first starting at `rest.start`.
     pieces: VecDeque<Piece>,
     /// The fetch being followed.
     attached: Option<Attachment>,
+    /// The fetch that the opening began, held until the first look so that it goes on.
+    pub(crate) opening: Option<Arc<Attachment>>,
     from_cache: SourceLabels,
     from_store: SourceLabels,
 }
@@ -172,6 +176,7 @@ impl Walk {
                     self.pieces.clear();
                     let gap = self.gap(gap);
                     self.attached = self.worker.follow(&self.source, gap);
+                    self.opening = None;
                 }
                 None => return Err(Error::internal("the page store left a hole in its answer")),
             }

@@ -17,7 +17,7 @@ use larder_meta::{Fact, Known, Verdict, judge};
 use larder_pages::Piece;
 use larder_ufs::under_storage::{Condition, Content, ReadOutcome};
 
-use crate::{Worker, mount::Mount};
+use crate::{Worker, miss::Attachment, mount::Mount};
 
 /// What an opening found.
 #[derive(Debug, Clone)]
@@ -26,6 +26,14 @@ pub(crate) struct Opened {
     /// When the store said so.
     pub(crate) checked: UnixMillis,
     pub(crate) outcome: Outcome,
+    /// The fetch whose bytes came along; held until the reader follows it.
+    pub(crate) fetch: Option<Arc<Attachment>>,
+}
+
+impl Opened {
+    pub(crate) fn new(status: Status, checked: UnixMillis, outcome: Outcome) -> Self {
+        Self { status, checked, outcome, fetch: None }
+    }
 }
 
 /// Why a file is opened.
@@ -72,7 +80,7 @@ impl Worker {
                 (Verdict::Fresh, Fact::Absent) => return Err(no_such_file(path)),
                 (Verdict::Fresh, Fact::Present(status)) if enough(&status) => {
                     let checked = known.checked;
-                    return Ok(Opened { status, checked, outcome: Outcome::Hit });
+                    return Ok(Opened::new(status, checked, Outcome::Hit));
                 }
                 _ => {}
             }
@@ -144,12 +152,12 @@ impl Worker {
             (Ok(Answer::Status(status)), _) => Ok(self.found(&path, status, asked)),
             (Ok(Answer::Content(content)), _) => {
                 let opened = self.found(&path, content.status.clone(), asked);
-                self.adopt(&mount, &path, content);
-                Ok(opened)
+                let fetch = self.adopt(&mount, &path, content).map(Arc::new);
+                Ok(Opened { fetch, ..opened })
             }
             (Ok(Answer::Unchanged), Some(status)) => {
                 self.learn(&path, Fact::Present(status.clone()), asked);
-                Ok(Opened { status, checked: asked, outcome: Outcome::Revalidated })
+                Ok(Opened::new(status, asked, Outcome::Revalidated))
             }
             (Ok(Answer::Unchanged), None) => {
                 Err(Error::internal("the store confirmed a version nobody knew"))
@@ -162,7 +170,7 @@ impl Worker {
 
     fn found(&self, path: &Path, status: Status, asked: UnixMillis) -> Opened {
         self.learn(path, Fact::Present(status.clone()), asked);
-        Opened { status, checked: asked, outcome: Outcome::Miss }
+        Opened::new(status, asked, Outcome::Miss)
     }
 
     /// A read that brings the status with the bytes.

@@ -63,22 +63,27 @@ impl Worker {
     }
 
     /// Makes a fetch of a body that came with an opening, so that its bytes are kept and other
-    /// readers find them.
-    pub(crate) fn adopt(&self, mount: &Arc<Mount>, path: &Path, content: Content) {
+    /// readers find them. It goes on while the answer is held or somebody reads.
+    pub(crate) fn adopt(
+        &self,
+        mount: &Arc<Mount>,
+        path: &Path,
+        content: Content,
+    ) -> Option<Attachment> {
         let Content { status, range, body } = content;
         let start = range.start.div_ceil(PAGE_SIZE) * PAGE_SIZE;
         let end = if range.end == status.length { range.end } else { floor(range.end) };
         if start >= end {
-            return;
+            return None;
         }
         let source =
             Source { mount: Arc::clone(mount), path: path.clone(), version: status.version };
         let id = source.content_id();
         let pages = ByteRange::new(start, end);
-        if let Some(fetch) = self.flights.adopt(id, status.length, pages) {
-            let skip = start - range.start;
-            self.drive(source, fetch, Some(Body { stream: body, carry: Bytes::new(), skip }));
-        }
+        let (fetch, attachment) = self.flights.adopt(id, status.length, pages)?;
+        let skip = start - range.start;
+        self.drive(source, fetch, Some(Body { stream: body, carry: Bytes::new(), skip }));
+        Some(attachment)
     }
 
     fn drive(&self, source: Source, fetch: Arc<Fetch>, body: Option<Body>) {
@@ -92,7 +97,7 @@ impl Worker {
                 worker.forget(&source);
             }
             fetch.finish(result);
-            fetch.settled().await;
+            fetch.drained().await;
             drop(landing);
         });
     }
@@ -104,7 +109,7 @@ impl Worker {
         let mut resumes = 0;
         let mut partial = BytesMut::new();
         while page.start() < fetch.range.end {
-            if fetch.wanted(&self.clock).await == Wanted::No {
+            if fetch.wanted().await == Wanted::No {
                 return Ok(());
             }
             let lease = Arc::new(self.budget.acquire(PAGE_SIZE).await);

@@ -6,12 +6,14 @@
 //! is then `Lost`. The pace is set by the reader in front: the fetch runs at most
 //! [`WINDOW`] ahead of it. When the last reader leaves, the fetch ends, unless it was told to
 //! run ahead.
+//!
+//! Three signals, so that a thousand readers of one page do not wake each other: `arrived` for
+//! readers, `room` for the one task that drives the fetch, `settled` for who waits for the disk.
 
 use std::{
     collections::{HashMap, VecDeque},
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
 };
 
 use bytes::Bytes;
@@ -22,8 +24,6 @@ use tokio::sync::Notify;
 /// How far a fetch runs ahead of the reader in front, and how long it keeps in memory what the
 /// page store would not take.
 const WINDOW: u64 = 8 << 20;
-/// How long a fetch that nobody has attached to yet waits for its first reader.
-const FIRST_READER_WAIT: Duration = Duration::from_secs(5);
 
 pub(crate) struct Fetch {
     pub(crate) content: ContentId,
@@ -34,7 +34,9 @@ pub(crate) struct Fetch {
     /// Up to here it goes on although nobody reads.
     ahead_to: u64,
     state: Mutex<State>,
-    changed: Notify,
+    arrived: Notify,
+    room: Notify,
+    settled: Notify,
 }
 
 struct State {
@@ -83,8 +85,9 @@ impl Fetch {
             unsettled: 0,
             end: None,
         };
-        let (state, changed) = (Mutex::new(state), Notify::new());
-        Self { content, length, range, ahead_to, state, changed }
+        let state = Mutex::new(state);
+        let (arrived, room, settled) = (Notify::new(), Notify::new(), Notify::new());
+        Self { content, length, range, ahead_to, state, arrived, room, settled }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -113,7 +116,7 @@ impl Fetch {
         state.readers_ever += 1;
         state.readers.insert(reader, position);
         drop(state);
-        self.changed.notify_waiters();
+        self.room.notify_one();
         Attachment { fetch: Arc::clone(self), reader }
     }
 
@@ -124,7 +127,7 @@ impl Fetch {
         state.unsettled += 1;
         state.prune();
         drop(state);
-        self.changed.notify_waiters();
+        self.arrived.notify_waiters();
     }
 
     /// The page store has said what became of a page.
@@ -141,13 +144,14 @@ impl Fetch {
         }
         state.prune();
         drop(state);
-        self.changed.notify_waiters();
+        self.settled.notify_waiters();
     }
 
     /// The last page has come, or none will come any more.
     pub(crate) fn finish(&self, result: Result<()>) {
         self.state().end = Some(result);
-        self.changed.notify_waiters();
+        self.arrived.notify_waiters();
+        self.settled.notify_waiters();
     }
 
     /// Ends a fetch whose task died.
@@ -157,52 +161,50 @@ impl Fetch {
             state.end = Some(Err(Error::internal("the fetch was abandoned")));
         }
         drop(state);
-        self.changed.notify_waiters();
+        self.arrived.notify_waiters();
+        self.settled.notify_waiters();
     }
 
     /// Waits until every page that came has been taken or refused by the page store.
     pub(crate) async fn settled(&self) {
+        self.until(|state| state.unsettled == 0).await;
+    }
+
+    /// Waits until no page is held in memory any more: all are where `covers` need not see them.
+    pub(crate) async fn drained(&self) {
+        self.until(|state| state.unsettled == 0 && state.slots.is_empty()).await;
+    }
+
+    /// Waits until the fetch has ended and `condition` holds.
+    async fn until(&self, condition: impl Fn(&State) -> bool) {
         loop {
-            let changed = self.changed.notified();
-            tokio::pin!(changed);
-            changed.as_mut().enable();
+            let settled = self.settled.notified();
+            tokio::pin!(settled);
+            settled.as_mut().enable();
             {
                 let state = self.state();
-                if state.end.is_some() && state.unsettled == 0 {
+                if state.end.is_some() && condition(&state) {
                     return;
                 }
             }
-            changed.await;
+            settled.await;
         }
     }
 
     /// Waits until the next page is wanted, or nobody wants it any more.
-    pub(crate) async fn wanted(&self, clock: &Clock) -> Wanted {
+    pub(crate) async fn wanted(&self) -> Wanted {
         loop {
-            let changed = self.changed.notified();
-            tokio::pin!(changed);
-            changed.as_mut().enable();
-            let unread = {
+            {
                 let state = self.state();
                 let next = state.next_start();
-                let front = state.readers.values().copied().max();
-                match front {
+                match state.readers.values().max() {
                     _ if next < self.ahead_to => return Wanted::Yes,
                     Some(front) if next < front.saturating_add(WINDOW) => return Wanted::Yes,
-                    Some(_) => false,
-                    None if state.readers_ever > 0 => return Wanted::No,
-                    None if next < self.range.start + PAGE_SIZE => return Wanted::Yes,
-                    None => true,
+                    Some(_) => {}
+                    None => return Wanted::No,
                 }
-            };
-            if unread {
-                tokio::select! {
-                    () = changed => {}
-                    () = clock.sleep(FIRST_READER_WAIT) => return Wanted::No,
-                }
-            } else {
-                changed.await;
             }
+            self.room.notified().await;
         }
     }
 
@@ -210,14 +212,15 @@ impl Fetch {
     async fn step(&self, reader: u64, position: u64) -> Step {
         let page = PageIndex::at(position);
         loop {
-            let changed = self.changed.notified();
-            tokio::pin!(changed);
-            changed.as_mut().enable();
-            if let Some(step) = self.state().step(reader, position, page) {
-                self.changed.notify_waiters();
+            let arrived = self.arrived.notified();
+            tokio::pin!(arrived);
+            arrived.as_mut().enable();
+            let step = self.state().step(reader, position, page);
+            self.room.notify_one();
+            if let Some(step) = step {
                 return step;
             }
-            changed.await;
+            arrived.await;
         }
     }
 }
@@ -232,7 +235,9 @@ impl State {
     }
 
     fn step(&mut self, reader: u64, position: u64, page: PageIndex) -> Option<Step> {
-        self.readers.insert(reader, position);
+        if self.readers.insert(reader, position).is_none_or(|before| before < position) {
+            self.prune();
+        }
         let Some(at) = page.0.checked_sub(self.base) else { return Some(Step::Elsewhere) };
         match self.slots.get(at as usize) {
             Some(Slot::Ready { bytes, lease, .. }) => {
@@ -282,10 +287,11 @@ impl Attachment {
         }
         self.fetch.step(self.reader, position).await
     }
+}
 
-    /// Waits until all that this fetch brought is taken or refused by the page store.
-    pub(crate) async fn settled(&self) {
-        self.fetch.settled().await;
+impl fmt::Debug for Attachment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Attachment({:?})", self.fetch)
     }
 }
 
@@ -295,7 +301,8 @@ impl Drop for Attachment {
         state.readers.remove(&self.reader);
         state.prune();
         drop(state);
-        self.fetch.changed.notify_waiters();
+        self.fetch.room.notify_one();
+        self.fetch.settled.notify_waiters();
     }
 }
 

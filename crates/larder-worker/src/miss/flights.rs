@@ -74,15 +74,16 @@ impl Flights {
         content: ContentId,
         length: u64,
         range: ByteRange,
-    ) -> Option<Arc<Fetch>> {
+    ) -> Option<(Arc<Fetch>, Attachment)> {
         let mut table = self.table();
         let fetches = table.entry(content).or_default();
         if fetches.iter().any(|fetch| fetch.covers(PageIndex::at(range.start))) {
             return None;
         }
         let fetch = Arc::new(Fetch::new(content, length, range, 0));
+        let attachment = fetch.attach(range.start);
         fetches.push(Arc::clone(&fetch));
-        Some(fetch)
+        Some((fetch, attachment))
     }
 
     /// Takes a fetch off the table.
@@ -101,13 +102,11 @@ impl Flights {
         self.table().get(&content).map_or(0, |fetches| fetches.len() as u64)
     }
 
-    /// Waits until no fetch of this content is under way.
+    /// Waits until the page store has taken or refused what the fetches under way bring.
     pub(crate) async fn settled(&self, content: ContentId) {
-        loop {
-            let fetch = self.table().get(&content).and_then(|fetches| fetches.first().cloned());
-            let Some(fetch) = fetch else { return };
+        let fetches = self.table().get(&content).cloned().unwrap_or_default();
+        for fetch in fetches {
             fetch.settled().await;
-            self.remove(&fetch);
         }
     }
 }
