@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Tries again what may be tried again.
+//!
+//! Only calls that can be repeated without harm (a write's body is gone after the first try, so
+//! a write is never repeated here), only before a body began, and only on `Unavailable` and
+//! `Exhausted`. The wait grows exponentially with full jitter, so that many callers who failed
+//! together do not come back together; the wait that the store asked for is a lower bound. Tries
+//! and total time are bounded; when a wait would pass the total, the error is handed up at once.
+
+use std::{fmt, future::Future, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use larder_core::{Attributes, Clock, Error, ErrorKind, Key, Random, Result, Span, Status};
+
+use crate::{ByteStream, Condition, ListPage, ListRequest, PartInfo, ReadOutcome, UnderStorage};
+
+/// The bounds of retrying.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RetryPolicy {
+    /// Tries at most, the first included.
+    pub tries_max: u32,
+    /// No try starts later than this after the first.
+    pub total_max: Duration,
+    /// The upper bound of the first wait; it doubles with each further one.
+    pub wait_first: Duration,
+    /// The upper bound of every wait.
+    pub wait_max: Duration,
+}
+
+impl Default for RetryPolicy {
+    fn default() -> Self {
+        Self {
+            tries_max: 5,
+            total_max: Duration::from_secs(20),
+            wait_first: Duration::from_millis(100),
+            wait_max: Duration::from_secs(5),
+        }
+    }
+}
+
+impl RetryPolicy {
+    /// The upper bound of the wait behind try `tries` (from 1).
+    fn bound(&self, tries: u32) -> Duration {
+        let doubled = 1_u32.checked_shl(tries.saturating_sub(1)).unwrap_or(u32::MAX);
+        self.wait_first.saturating_mul(doubled).min(self.wait_max)
+    }
+}
+
+/// A store whose repeatable calls are tried again.
+pub struct Retried<S> {
+    inner: S,
+    policy: RetryPolicy,
+    clock: Clock,
+    random: Arc<Random>,
+}
+
+impl<S: UnderStorage> Retried<S> {
+    /// Wraps `inner`.
+    pub fn new(inner: S, policy: RetryPolicy, clock: Clock, random: Arc<Random>) -> Self {
+        Self { inner, policy, clock, random }
+    }
+
+    async fn retried<T, F>(&self, call: impl Fn() -> F) -> Result<T>
+    where
+        F: Future<Output = Result<T>>,
+    {
+        let start = self.clock.elapsed();
+        let mut tries = 1;
+        loop {
+            let error = match call().await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => error,
+            };
+            let Some(wait) = self.wait_after(&error, tries, start) else { return Err(error) };
+            tracing::debug!(tries, ?wait, %error, "store request failed; trying again");
+            self.clock.sleep(wait).await;
+            tries += 1;
+        }
+    }
+
+    /// How long to wait before the next try; `None` when there is to be none.
+    fn wait_after(&self, error: &Error, tries: u32, start: Duration) -> Option<Duration> {
+        let passing = matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Exhausted);
+        if !passing || tries >= self.policy.tries_max {
+            return None;
+        }
+        let bound = self.policy.bound(tries).as_micros();
+        let jitter = self.random.below(u64::try_from(bound).unwrap_or(u64::MAX).max(1));
+        let asked = error.retry_after().unwrap_or_default();
+        let wait = asked.saturating_add(Duration::from_micros(jitter));
+        let until = self.clock.elapsed().saturating_sub(start).saturating_add(wait);
+        (until <= self.policy.total_max).then_some(wait)
+    }
+}
+
+impl<S: fmt::Debug> fmt::Debug for Retried<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Retried").field(&self.inner).finish()
+    }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl<S: UnderStorage> UnderStorage for Retried<S> {
+    async fn stat(&self, key: &Key) -> Result<Status> {
+        self.retried(|| self.inner.stat(key)).await
+    }
+
+    async fn read(&self, key: &Key, span: Span, condition: &Condition) -> Result<ReadOutcome> {
+        self.retried(|| self.inner.read(key, span, condition)).await
+    }
+
+    async fn part(&self, key: &Key, number: u32) -> Result<Option<(Status, PartInfo)>> {
+        self.retried(|| self.inner.part(key, number)).await
+    }
+
+    async fn list(&self, request: &ListRequest) -> Result<ListPage> {
+        self.retried(|| self.inner.list(request)).await
+    }
+
+    async fn write(
+        &self,
+        key: &Key,
+        length: u64,
+        body: ByteStream,
+        attributes: &Attributes,
+    ) -> Result<Status> {
+        self.inner.write(key, length, body, attributes).await
+    }
+
+    async fn delete(&self, key: &Key) -> Result<()> {
+        self.retried(|| self.inner.delete(key)).await
+    }
+
+    async fn copy(&self, from: &Key, to: &Key) -> Result<Status> {
+        self.retried(|| self.inner.copy(from, to)).await
+    }
+
+    fn uri(&self, key: &Key) -> String {
+        self.inner.uri(key)
+    }
+}

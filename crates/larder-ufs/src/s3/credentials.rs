@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Who we are: the AWS credential chain, cached and renewed before it expires, and the signature.
+//!
+//! Order: environment, profile files, single sign-on, web identity, container metadata, instance
+//! metadata. The providers and the signature come from reqsign; caching is ours, because a
+//! failure must be remembered for a moment (or each request would wait for a metadata service
+//! that is not there) and an old credential serves on while a renewal fails. No command is run
+//! (`credential_process` is not supported).
+//!
+//! One lock, held while loading so that one load serves all who wait; loading is bounded.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{Request, Response, request::Parts};
+use http_body_util::{BodyExt, Full, Limited};
+use larder_core::{Clock, Error, Result};
+use reqsign_aws_v4::{
+    Credential, DefaultCredentialProvider, ProfileCredentialProvider, RequestSigner,
+};
+use reqsign_core::{
+    Context, HttpSend, ProvideCredential, SignRequest, SigningCredential, StaticEnv,
+    time::Timestamp,
+};
+use reqsign_file_read_tokio::TokioFileRead;
+
+use crate::{environment::Environment, mount::S3Config};
+
+use super::client::Pool;
+
+/// The whole chain gives up after this.
+const LOAD_MAX: Duration = Duration::from_secs(10);
+/// One request of the chain to a metadata service, which is on the same machine or link.
+const METADATA_MAX: Duration = Duration::from_secs(1);
+/// One request of the chain to anything else (STS, single sign-on).
+const IDENTITY_MAX: Duration = Duration::from_secs(5);
+/// How long a failure is remembered.
+const FAILURE_AGE_MAX: Duration = Duration::from_secs(5);
+/// A credential is renewed when it expires within this.
+const RENEW_BEFORE: Duration = Duration::from_secs(300);
+/// A credential is not used when it expires within this.
+const EXPIRY_MARGIN: Duration = Duration::from_secs(15);
+/// Bytes of a credential reply at most.
+const REPLY_MAX: usize = 1 << 20;
+
+/// Signs requests, or leaves them alone for an anonymous mount.
+pub(super) struct Signer {
+    chain: Option<Chain>,
+    clock: Clock,
+    cache: tokio::sync::Mutex<Cache>,
+}
+
+struct Chain {
+    provider: DefaultCredentialProvider,
+    context: Context,
+}
+
+#[derive(Default)]
+struct Cache {
+    credential: Option<Arc<Credential>>,
+    /// When, on the monotonic clock, the last load failed.
+    failed_at: Option<Duration>,
+}
+
+impl Signer {
+    pub(super) fn new(
+        settings: &S3Config,
+        environment: &Environment,
+        pool: Pool,
+        clock: Clock,
+    ) -> Self {
+        let chain = (!settings.anonymous).then(|| Chain {
+            provider: provider(settings, environment),
+            context: Context::new()
+                .with_file_read(TokioFileRead)
+                .with_http_send(IdentityHttp { pool, clock: clock.clone() })
+                .with_env(StaticEnv {
+                    home_dir: environment.home().cloned(),
+                    envs: environment.variables().clone(),
+                }),
+        });
+        Self { chain, clock, cache: tokio::sync::Mutex::default() }
+    }
+
+    /// Adds the headers of Signature Version 4. The body is not part of it: bodies stream.
+    pub(super) async fn sign(&self, parts: &mut Parts, region: &str) -> Result<()> {
+        let Some(chain) = &self.chain else { return Ok(()) };
+        let credential = self.credential(chain).await?;
+        RequestSigner::new("s3", region)
+            .sign_request(&chain.context, parts, Some(&credential), None)
+            .await
+            .map_err(|error| {
+                let what = "the request can't be signed; header values must be visible ASCII";
+                Error::invalid(what).with_source(error.to_string())
+            })
+    }
+
+    /// Drops the cached credential, so that the next request reads a rotated one.
+    pub(super) fn forget(&self) {
+        if let Ok(mut cache) = self.cache.try_lock() {
+            cache.credential = None;
+        }
+    }
+
+    async fn credential(&self, chain: &Chain) -> Result<Arc<Credential>> {
+        let mut cache = self.cache.lock().await;
+        let now = Timestamp::now();
+        let cached = cache.credential.clone();
+        if let Some(credential) = cached.as_ref().filter(|c| c.is_valid_at(now + RENEW_BEFORE)) {
+            return Ok(Arc::clone(credential));
+        }
+        let usable = cached.filter(|credential| credential.is_valid_at(now + EXPIRY_MARGIN));
+        let elapsed = self.clock.elapsed();
+        let lately = |at: Duration| elapsed.saturating_sub(at) < FAILURE_AGE_MAX;
+        if cache.failed_at.is_some_and(lately) {
+            return usable.ok_or_else(no_credentials);
+        }
+        let loaded = tokio::select! {
+            loaded = chain.provider.provide_credential(&chain.context) => loaded.ok().flatten(),
+            () = self.clock.sleep(LOAD_MAX) => None,
+        };
+        match loaded.filter(|credential| credential.is_valid_at(now + EXPIRY_MARGIN)) {
+            Some(credential) => {
+                let credential = Arc::new(credential);
+                *cache = Cache { credential: Some(Arc::clone(&credential)), failed_at: None };
+                Ok(credential)
+            }
+            None => {
+                cache.failed_at = Some(self.clock.elapsed());
+                usable.ok_or_else(no_credentials)
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Signer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Signer").field("anonymous", &self.chain.is_none()).finish_non_exhaustive()
+    }
+}
+
+fn no_credentials() -> Error {
+    Error::denied(
+        "no AWS credentials were found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, name a \
+         profile or a credentials file, run where a role is attached, or set anonymous = true \
+         for a public bucket",
+    )
+}
+
+fn provider(settings: &S3Config, environment: &Environment) -> DefaultCredentialProvider {
+    let mut builder = DefaultCredentialProvider::builder().no_process();
+    let mut profile = ProfileCredentialProvider::new();
+    if let Some(file) = &settings.credentials_file {
+        profile = profile.with_credentials_file(file.to_string_lossy());
+    }
+    builder = builder.profile(profile);
+    if settings.profile.is_some() || settings.credentials_file.is_some() {
+        // What stands in the mount's own settings is meant more than what happens to be set.
+        builder = builder.no_env();
+    }
+    if let Some(name) = settings.profile.as_deref().or(environment.first(&["AWS_PROFILE"])) {
+        builder = builder.with_profile(name);
+    }
+    builder.build()
+}
+
+/// The chain's own HTTP: bounded in time and size. Never logs what it carries.
+#[derive(Debug)]
+struct IdentityHttp {
+    pool: Pool,
+    clock: Clock,
+}
+
+impl HttpSend for IdentityHttp {
+    async fn http_send(&self, request: Request<Bytes>) -> reqsign_core::Result<Response<Bytes>> {
+        let failed = |what: &str| reqsign_core::Error::unexpected(what.to_owned());
+        let bound = match request.uri().host() {
+            Some("169.254.169.254" | "169.254.170.2" | "169.254.170.23" | "[fd00:ec2::254]") => {
+                METADATA_MAX
+            }
+            _ => IDENTITY_MAX,
+        };
+        let request =
+            request.map(|body| Full::new(body).map_err(|never| match never {}).boxed_unsync());
+        let exchange = async {
+            let (head, body) =
+                self.pool.request(request).await.map_err(|_| "no answer")?.into_parts();
+            let body =
+                Limited::new(body, REPLY_MAX).collect().await.map_err(|_| "a broken body")?;
+            Ok::<_, &'static str>(Response::from_parts(head, body.to_bytes()))
+        };
+        tokio::select! {
+            reply = exchange => reply.map_err(failed),
+            () = self.clock.sleep(bound) => Err(failed("no answer in time")),
+        }
+    }
+}
