@@ -1,8 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What Larder is measured and tested with.
 //!
-//! The store proxy stands between Larder and an under storage: it counts, delays and breaks
-//! requests, so that a test never has to believe Larder's own metrics.
+//! `proxy` stands between Larder and an under storage: it counts, delays and breaks requests, so
+//! that a test never has to believe Larder's own metrics. `measure` holds one file per bench;
+//! each starts its servers by `process`, loads them by `load`, and gives rows to `report`.
 
+pub mod load;
+pub mod measure;
+pub mod process;
 pub mod proxy;
 pub mod quantity;
+pub mod report;

@@ -1,3 +1,117 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `bench`: measures Larder against a reference in the same minute.
-fn main() {}
+//! `bench`: measures Larder against a reference in the same minute and prints ratios.
+//!
+//! Exit code 0 when every floor holds, 1 when one is missed, 2 when something could not be run.
+
+use std::{env, net::SocketAddr, path::PathBuf, process::ExitCode};
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+use larder_bench::{
+    load::signing::Keys,
+    measure::{
+        fuse_read, miss, noise,
+        plan::{Effort, Plan, RealOrigin},
+        s3_get,
+    },
+    process::larder::Store,
+    report::{json, row::Row, table},
+};
+
+/// Measures Larder against references, both in the same minute, and prints ratios with spread.
+#[derive(Debug, Parser)]
+#[command(name = "bench", version)]
+struct Arguments {
+    #[command(subcommand)]
+    what: What,
+    /// The program to measure.
+    #[arg(long, global = true, default_value = "target/release/larder")]
+    larder: PathBuf,
+    /// Also write the rows, each round, to this file.
+    #[arg(long, global = true)]
+    json: Option<PathBuf>,
+    /// Where scratch directories are made; a disk such as Larder's cache would have.
+    #[arg(long, global = true)]
+    scratch: Option<PathBuf>,
+    /// A minute or two (the default).
+    #[arg(long, global = true, conflicts_with = "full")]
+    quick: bool,
+    /// More rounds, longer: for figures that are written down.
+    #[arg(long, global = true)]
+    full: bool,
+    /// A real S3 server for `miss`, HOST:PORT; its keys from AWS_ACCESS_KEY_ID and
+    /// AWS_SECRET_ACCESS_KEY. By default a second Larder serves a directory.
+    #[arg(long, global = true)]
+    origin: Option<SocketAddr>,
+    /// The bucket there that may be written to.
+    #[arg(long, global = true, default_value = "larder-bench")]
+    bucket: String,
+}
+
+type Measure = fn(&Plan) -> Result<Vec<Row>>;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
+enum What {
+    /// Warm GETs by S3 against nginx with sendfile.
+    S3Get,
+    /// Reads of a resident file by FUSE against the original.
+    FuseRead,
+    /// Cold GETs against asking the store directly.
+    Miss,
+    /// nginx against nginx: what the harness itself adds.
+    Noise,
+    /// All of them.
+    All,
+}
+
+fn main() -> ExitCode {
+    match run(&Arguments::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        Err(error) => {
+            eprintln!("bench: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Runs what was asked for; whether every floor holds.
+fn run(arguments: &Arguments) -> Result<bool> {
+    let plan = plan(arguments)?;
+    let benches: [(What, Measure); 4] = [
+        (What::Noise, noise::measure),
+        (What::S3Get, s3_get::measure),
+        (What::FuseRead, fuse_read::measure),
+        (What::Miss, miss::measure),
+    ];
+    let mut rows = Vec::new();
+    for (what, measure) in benches {
+        if arguments.what == what || arguments.what == What::All {
+            eprintln!("measuring {what:?}");
+            rows.extend(measure(&plan).with_context(|| format!("{what:?}"))?);
+        }
+    }
+    println!("{}", table::render(&rows));
+    if let Some(path) = &arguments.json {
+        json::save(path, &format!("{:?}", plan.effort), &rows)?;
+    }
+    Ok(rows.iter().all(|row| row.holds() != Some(false)))
+}
+
+fn plan(arguments: &Arguments) -> Result<Plan> {
+    let origin = arguments.origin.map(|address| {
+        let keys = Keys {
+            access: env::var("AWS_ACCESS_KEY_ID").context("AWS_ACCESS_KEY_ID is not set")?,
+            secret: env::var("AWS_SECRET_ACCESS_KEY")
+                .context("AWS_SECRET_ACCESS_KEY is not set")?,
+        };
+        let store = Store { address, keys };
+        anyhow::Ok(RealOrigin { store, bucket: arguments.bucket.clone() })
+    });
+    Ok(Plan {
+        effort: if arguments.full { Effort::Full } else { Effort::Quick },
+        larder: arguments.larder.clone(),
+        scratch: arguments.scratch.clone().unwrap_or_else(env::temp_dir),
+        origin: origin.transpose()?,
+    })
+}
