@@ -10,7 +10,9 @@ stop_all() { stop "$pid_file"; for d in mgr.x osd.0 mon.a; do stop "$s/$d.pid"; 
 if [ "$op" = stop ]; then stop_all; rm -rf "$s"; echo stopped; exit 0; fi
 begin
 stop_all; rm -rf "$s"
-command -v radosgw ceph-mon ceph-osd ceph-mgr ceph >/dev/null || install ceph-mon ceph-osd ceph-mgr radosgw ceph-common
+for command in radosgw ceph-mon ceph-osd ceph-mgr ceph; do
+    command -v "$command" >/dev/null || { install ceph-mon ceph-osd ceph-mgr radosgw ceph-common; break; }
+done
 mkdir -p "$s"/{mon,osd,mgr,rgw}; uuid() { cat /proc/sys/kernel/random/uuid; }; id=$(uuid); mons="[v2:127.0.0.1:$((port + 1)),v1:127.0.0.1:$((port + 2))]"
 cat >"$s/ceph.conf" <<C
 [global]
