@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0
+//! An under storage that counts requests and bytes, and can be slow or broken on demand.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use futures::StreamExt;
+use larder_core::{Attributes, Clock, Error, Key, Result, Span, Status};
+use larder_ufs::{
+    MemoryStore,
+    under_storage::{
+        ByteStream, Condition, ListPage, ListRequest, PartInfo, ReadOutcome, UnderStorage,
+    },
+};
+
+#[derive(Debug)]
+pub(crate) struct Counting {
+    pub(crate) memory: MemoryStore,
+    pub(crate) stats: AtomicU64,
+    pub(crate) reads: AtomicU64,
+    pub(crate) lists: AtomicU64,
+    /// Body bytes that were taken from this store.
+    pub(crate) bytes: Arc<AtomicU64>,
+    pub(crate) down: AtomicBool,
+    /// Bodies break after so many bytes, once each.
+    pub(crate) breaks: Mutex<Vec<u64>>,
+    /// Wait before each body chunk.
+    pub(crate) chunk_wait: Mutex<Duration>,
+}
+
+impl Counting {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            memory: MemoryStore::new("kitchen", Clock::system()),
+            stats: AtomicU64::new(0),
+            reads: AtomicU64::new(0),
+            lists: AtomicU64::new(0),
+            bytes: Arc::default(),
+            down: AtomicBool::new(false),
+            breaks: Mutex::default(),
+            chunk_wait: Mutex::default(),
+        })
+    }
+
+    pub(crate) fn requests(&self) -> u64 {
+        [&self.stats, &self.reads, &self.lists].iter().map(|n| n.load(Ordering::SeqCst)).sum()
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::SeqCst)
+    }
+
+    fn count(&self, counter: &AtomicU64) -> Result<()> {
+        counter.fetch_add(1, Ordering::SeqCst);
+        if self.down.load(Ordering::SeqCst) {
+            return Err(Error::unavailable("the store is down"));
+        }
+        Ok(())
+    }
+
+    fn counted(&self, body: ByteStream) -> ByteStream {
+        let bytes = Arc::clone(&self.bytes);
+        let wait = *self.chunk_wait.lock().unwrap();
+        let mut left = self.breaks.lock().unwrap().pop().unwrap_or(u64::MAX);
+        let clock = Clock::system();
+        body.then(move |chunk| {
+            let clock = clock.clone();
+            async move {
+                if !wait.is_zero() {
+                    clock.sleep(wait).await;
+                }
+                chunk
+            }
+        })
+        .map(move |chunk| {
+            let chunk = chunk?;
+            if (chunk.len() as u64) > left {
+                return Err(Error::unavailable("connection reset"));
+            }
+            left -= chunk.len() as u64;
+            bytes.fetch_add(chunk.len() as u64, Ordering::SeqCst);
+            Ok(chunk)
+        })
+        .boxed()
+    }
+}
+
+#[async_trait]
+impl UnderStorage for Counting {
+    async fn stat(&self, key: &Key) -> Result<Status> {
+        self.count(&self.stats)?;
+        self.memory.stat(key).await
+    }
+
+    async fn read(&self, key: &Key, span: Span, condition: &Condition) -> Result<ReadOutcome> {
+        self.count(&self.reads)?;
+        Ok(match self.memory.read(key, span, condition).await? {
+            ReadOutcome::Content(mut content) => {
+                content.body = self.counted(content.body);
+                ReadOutcome::Content(content)
+            }
+            other => other,
+        })
+    }
+
+    async fn part(&self, key: &Key, number: u32) -> Result<Option<(Status, PartInfo)>> {
+        self.memory.part(key, number).await
+    }
+
+    async fn list(&self, request: &ListRequest) -> Result<ListPage> {
+        self.count(&self.lists)?;
+        self.memory.list(request).await
+    }
+
+    async fn write(
+        &self,
+        key: &Key,
+        length: u64,
+        body: ByteStream,
+        attributes: &Attributes,
+    ) -> Result<Status> {
+        self.memory.write(key, length, body, attributes).await
+    }
+
+    async fn delete(&self, key: &Key) -> Result<()> {
+        self.memory.delete(key).await
+    }
+
+    async fn copy(&self, from: &Key, to: &Key) -> Result<Status> {
+        self.memory.copy(from, to).await
+    }
+
+    fn uri(&self, key: &Key) -> String {
+        self.memory.uri(key)
+    }
+}

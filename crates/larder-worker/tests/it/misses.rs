@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Many readers of what is not there: one fetch, no waste, no loss.
+
+use std::{sync::Arc, time::Duration};
+
+use futures::StreamExt;
+use larder_cluster::wire::{message::StatRequest, service::Service};
+use larder_core::{ByteRange, Clock, Random, Span};
+
+use crate::kitchen::{Kitchen, Recipe, drain, noise, path, request};
+
+fn kitchen() -> Arc<Kitchen> {
+    Arc::new(Kitchen::new(Recipe { clock: Clock::system(), ..Recipe::default() }))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn sixty_four_readers_of_one_cold_object_fetch_each_byte_once() {
+    let kitchen = kitchen();
+    let bytes = Arc::new(noise(5_000_000, 1));
+    kitchen.put("cold", &bytes);
+    *kitchen.store.chunk_wait.lock().unwrap() = Duration::from_millis(1);
+    let readers = (0..64).map(|_| {
+        let (kitchen, bytes) = (Arc::clone(&kitchen), Arc::clone(&bytes));
+        tokio::spawn(async move {
+            let (_, got) = kitchen.read("cold", Span::All).await.unwrap();
+            assert!(got == *bytes);
+        })
+    });
+    for reader in readers.collect::<Vec<_>>() {
+        reader.await.unwrap();
+    }
+    assert_eq!(kitchen.store.bytes(), 5_000_000);
+    assert_eq!(kitchen.store.requests(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn readers_at_random_offsets_fetch_each_page_once() {
+    let kitchen = kitchen();
+    let bytes = Arc::new(noise(4 << 20, 2));
+    kitchen.put("cold", &bytes);
+    kitchen.worker.stat(StatRequest { path: path("cold"), attributes: false }).await.unwrap();
+    *kitchen.store.chunk_wait.lock().unwrap() = Duration::from_millis(1);
+    let random = Random::seeded(9);
+    let mut readers = Vec::new();
+    for _ in 0..200 {
+        let start = random.below(4 << 20);
+        let range = ByteRange::new(start, (start + 1 + random.below(300_000)).min(4 << 20));
+        let (kitchen, bytes) = (Arc::clone(&kitchen), Arc::clone(&bytes));
+        readers.push(tokio::spawn(async move {
+            let (_, got) = kitchen.read("cold", Span::Range(range)).await.unwrap();
+            assert!(got == bytes[range.start as usize..range.end as usize]);
+            range
+        }));
+    }
+    let mut touched = [false; 64];
+    for reader in readers {
+        let range = reader.await.unwrap();
+        larder_core::page::pages_of(range).for_each(|page| touched[page as usize] = true);
+    }
+    let unique = touched.iter().filter(|touched| **touched).count() as u64 * 65_536;
+    assert_eq!(kitchen.store.bytes(), unique);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_that_goes_away_neither_cancels_nor_wastes() {
+    let kitchen = kitchen();
+    let bytes = noise(40 << 20, 3);
+    kitchen.put("cold", &bytes);
+    *kitchen.store.chunk_wait.lock().unwrap() = Duration::from_micros(100);
+    let first = kitchen.worker.read(request("cold", Span::All)).await.unwrap();
+    let second = kitchen.worker.read(request("cold", Span::All)).await.unwrap();
+    let mut body = first.body;
+    body.next().await.unwrap().unwrap();
+    drop(body);
+    assert!(drain(second.body).await.unwrap() == bytes, "the other gets all of it");
+    assert_eq!(kitchen.store.bytes(), 40 << 20);
+
+    kitchen.put("alone", &bytes);
+    let mut body = kitchen.worker.read(request("alone", Span::All)).await.unwrap().body;
+    body.next().await.unwrap().unwrap();
+    drop(body);
+    let clock = Clock::system();
+    clock.sleep(Duration::from_millis(300)).await;
+    let moved = kitchen.store.bytes() - (40 << 20);
+    assert!(moved <= 12 << 20, "an abandoned fetch ends, but moved {moved} bytes");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_cache_has_no_room_for_is_still_streamed_once() {
+    let recipe = Recipe { clock: Clock::system(), capacity: 1 << 20, ..Recipe::default() };
+    let kitchen = Kitchen::new(recipe);
+    let bytes = noise(30 << 20, 4);
+    kitchen.put("larger-than-the-cache", &bytes);
+    let (_, got) = kitchen.read("larger-than-the-cache", Span::All).await.unwrap();
+    assert!(got == bytes);
+    assert_eq!(kitchen.store.requests(), 1);
+    assert_eq!(kitchen.store.bytes(), 30 << 20);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sequential_reader_may_fetch_ahead() {
+    let kitchen = kitchen();
+    let bytes = noise(4 << 20, 5);
+    kitchen.put("cold", &bytes);
+    kitchen.worker.stat(StatRequest { path: path("cold"), attributes: false }).await.unwrap();
+    let start = Span::Range(ByteRange::new(0, 65_536));
+    let ahead = larder_cluster::wire::message::ReadRequest { ahead: 1 << 20, ..request("cold", start) };
+    let (_, got) = kitchen.read_with(ahead).await.unwrap();
+    assert!(got == bytes[..65_536]);
+    let next = Span::Range(ByteRange::new(65_536, 65_536 + (1 << 20)));
+    let (_, got) = kitchen.read("cold", next).await.unwrap();
+    assert!(got == bytes[65_536..65_536 + (1 << 20)]);
+    assert_eq!(kitchen.store.requests(), 2, "the stat and one read");
+}
