@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The listener and its connections.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use hyper::{server::conn::http1, service::service_fn};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    server::graceful::GracefulShutdown,
+};
+use larder_client::Filesystem;
+use larder_core::{Clock, Error, Result};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+    task::JoinSet,
+};
+
+use crate::{
+    Keys, Settings,
+    address::Domains,
+    answer::Answerer,
+    face::Face,
+    gate::{self, Anonymous},
+    socket::Socket,
+};
+
+/// Bytes of a request head at most, and of replies that wait for a slow client beside the piece
+/// that is being sent. A key of 1,024 bytes is 3 KiB when each byte is percent-encoded.
+const BUFFER_MAX: usize = 64 * 1024;
+/// How long requests under way may go on after a shutdown was asked for.
+const DRAIN_WAIT_MAX: Duration = Duration::from_secs(10);
+/// How long to wait after the machine refused to accept (out of descriptors).
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// The S3 face, bound to its port.
+#[derive(Debug)]
+pub struct S3Face {
+    listener: TcpListener,
+    address: SocketAddr,
+    settings: Settings,
+    answerer: Answerer,
+    clock: Clock,
+}
+
+impl S3Face {
+    /// Takes the port. Connections wait in the queue until [`S3Face::run`].
+    ///
+    /// # Errors
+    /// `Invalid` when nobody could ever be answered; `Unavailable` when the port is taken or may
+    /// not be used.
+    pub async fn bind(settings: Settings, keys: Keys, filesystem: Arc<Filesystem>) -> Result<Self> {
+        if keys.is_empty() && !settings.anonymous {
+            return Err(Error::invalid(
+                "the S3 face has no access key and anonymous access is off, so nobody could read; \
+                 add a key or allow anonymous access",
+            ));
+        }
+        let wanted = settings.address;
+        let listener = TcpListener::bind(wanted).await;
+        let listener = listener.map_err(|error| bind_error(wanted, error))?;
+        let address = listener.local_addr().map_err(|error| bind_error(wanted, error))?;
+        let clock = filesystem.clock().clone();
+        let face = Arc::new(Face::new(filesystem, Domains::new(&settings.base_domains)));
+        let anonymous = if settings.anonymous { Anonymous::Allowed } else { Anonymous::Refused };
+        let service = gate::service(Arc::clone(&face), keys, anonymous);
+        let answerer = Answerer { face, service };
+        Ok(Self { listener, address, settings, answerer, clock })
+    }
+
+    /// Where the face listens; tells the port that was taken for port 0.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until `shutdown` resolves, then lets requests under way finish, ten seconds at
+    /// most.
+    ///
+    /// # Errors
+    /// None yet: what goes wrong on one connection ends that connection only.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<()> {
+        let places = Arc::new(Semaphore::new(self.settings.connections_max.max(1)));
+        let graceful = GracefulShutdown::new();
+        let mut connections = JoinSet::new();
+        tokio::pin!(shutdown);
+        loop {
+            tokio::select! {
+                biased;
+                () = &mut shutdown => break,
+                Some(_) = connections.join_next() => {}
+                (place, stream) = self.accept(&places) => {
+                    let connection = self.connection(stream);
+                    let connection = graceful.watch(connection);
+                    connections.spawn(async move {
+                        if let Err(error) = connection.await {
+                            tracing::debug!(%error, "s3 connection ended early");
+                        }
+                        drop(place);
+                    });
+                }
+            }
+        }
+        drop(self.listener);
+        tokio::select! {
+            biased;
+            () = graceful.shutdown() => {}
+            () = self.clock.sleep(DRAIN_WAIT_MAX) => {
+                tracing::warn!(connections = connections.len(), "s3 replies cut at shutdown");
+            }
+        }
+        Ok(())
+    }
+
+    /// The next connection, once there is a place for it.
+    async fn accept(&self, places: &Arc<Semaphore>) -> (OwnedSemaphorePermit, TcpStream) {
+        let place = Arc::clone(places).acquire_owned().await;
+        let place = place.expect("the semaphore is never closed");
+        loop {
+            match self.listener.accept().await {
+                Ok((stream, _)) => return (place, stream),
+                Err(error) => {
+                    tracing::warn!(%error, "s3 face can't accept a connection");
+                    self.clock.sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// Serves one connection. Head and first bytes of a reply leave in one gathered write, and
+    /// nothing waits for an acknowledgement.
+    fn connection(&self, stream: TcpStream) -> impl Connection {
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "s3 connection keeps Nagle's delay");
+        }
+        let socket = Socket::new(stream, self.clock.clone(), self.settings.write_stall());
+        let answerer = self.answerer.clone();
+        let service = service_fn(move |request| answerer.clone().answer(request));
+        http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(self.settings.idle_timeout())
+            .max_buf_size(BUFFER_MAX)
+            .serve_connection(TokioIo::new(socket), service)
+    }
+}
+
+/// A connection that can be asked to end.
+trait Connection:
+    hyper_util::server::graceful::GracefulConnection<Error = hyper::Error> + Send + 'static
+{
+}
+
+impl<C> Connection for C where
+    C: hyper_util::server::graceful::GracefulConnection<Error = hyper::Error> + Send + 'static
+{
+}
+
+fn bind_error(address: SocketAddr, error: io::Error) -> Error {
+    let message = match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            format!("the S3 port {address} is taken by another process; choose another address")
+        }
+        io::ErrorKind::PermissionDenied => {
+            format!("the S3 port {address} needs more rights; choose a port above 1023")
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            format!("this machine has no address {}; the S3 face can't listen there", address.ip())
+        }
+        _ => format!("the S3 face can't listen on {address}"),
+    };
+    Error::unavailable(message).with_source(error)
+}
