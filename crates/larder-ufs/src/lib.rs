@@ -7,6 +7,7 @@
 //! wrapper passes ([`conformance`]). SDK types and HTTP codes stay inside; what comes out are the
 //! words of `larder_core`.
 
+pub mod conformance;
 pub mod environment;
 pub mod layer;
 mod local;
