@@ -174,7 +174,7 @@ fn find(page: &ListPage, wanted: &str) -> Option<Node> {
 fn to_page(page: &ListPage, prefix: &str) -> DirectoryPage {
     let directories = page.prefixes.iter().filter_map(|full| {
         let name = full.strip_prefix(prefix)?.strip_suffix('/')?;
-        is_name(name).then(|| (full.as_str(), name, Node::Directory))
+        is_name(name).then_some((full.as_str(), name, Node::Directory))
     });
     let files = page.entries.iter().filter_map(|entry| {
         let name = entry.key.as_str().strip_prefix(prefix)?;

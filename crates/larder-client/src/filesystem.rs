@@ -135,6 +135,12 @@ impl Filesystem {
         Ok(reports)
     }
 
+    /// Bytes of the memory budget in use.
+    #[must_use]
+    pub fn memory_used(&self) -> u64 {
+        self.budget.used()
+    }
+
     /// The metrics of this process, for faces to count their requests in.
     #[must_use]
     pub fn metrics(&self) -> &Metrics {

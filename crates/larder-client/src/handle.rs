@@ -25,13 +25,16 @@ const AHEAD_MIN: u64 = 512 << 10;
 /// The largest window.
 const AHEAD_MAX: u64 = 8 << 20;
 
+/// How far from the furthest byte read a sequential read may begin.
+const DISORDER_MAX: u64 = 2 << 20;
+
 /// An open file. Shared by all threads that read through it.
 #[derive(Debug)]
 pub struct Handle {
     path: Path,
     status: Status,
     runtime: runtime::Handle,
-    /// Where the last read ended.
+    /// Where the furthest read of the present run ended.
     expected: AtomicU64,
     /// The present window; zero after a jump.
     ahead: AtomicU64,
@@ -52,8 +55,12 @@ impl Handle {
 
     /// Notes a read and answers how far ahead a fetch for it may run.
     fn note(&self, range: ByteRange) -> u64 {
-        let expected = self.expected.swap(range.end, Ordering::Relaxed);
-        let sequential = range.start == expected && range.start > 0;
+        let expected = self.expected.fetch_max(range.end, Ordering::Relaxed);
+        // The kernel's read-ahead comes through several threads, so a little out of order.
+        let sequential = range.start > 0 && range.start.abs_diff(expected) <= DISORDER_MAX;
+        if !sequential {
+            self.expected.store(range.end, Ordering::Relaxed);
+        }
         let ahead = self.ahead.load(Ordering::Relaxed);
         let next = if sequential { (ahead * 2).clamp(AHEAD_MIN, AHEAD_MAX) } else { 0 };
         self.ahead.store(next, Ordering::Relaxed);
@@ -176,7 +183,7 @@ fn read_part(extent: &Extent, part: ByteRange, into: &mut [u8]) -> Verified {
     }
     let first_cut = ByteRange::new(part.start, part.end.min(next_page(part.start)));
     let (head, rest) = into.split_at_mut(slice_length(first_cut));
-    if first_cut.start % PAGE_SIZE != 0 || first_cut.end == part.end {
+    if !first_cut.start.is_multiple_of(PAGE_SIZE) || first_cut.end == part.end {
         if let bad @ Verified::Bad(_) = read_cut(extent, first_cut, head) {
             return bad;
         }

@@ -1,0 +1,7 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The file system at its front door, over a worker that answers from a local file: some pages
+//! as extents, some as bytes, some of them rotten.
+
+mod directories;
+mod pantry;
+mod reads;
