@@ -12,7 +12,7 @@ use larder_bench::{
     measure::{
         fuse_read, miss, noise,
         plan::{Effort, Plan, RealOrigin},
-        s3_get,
+        s3_get, store_proxy,
     },
     process::larder::Store,
     report::{json, row::Row, table},
@@ -58,6 +58,8 @@ enum What {
     FuseRead,
     /// Cold GETs against asking the store directly.
     Miss,
+    /// The store proxy: its delay, its rate, its speed.
+    StoreProxy,
     /// nginx against nginx: what the harness itself adds.
     Noise,
     /// All of them.
@@ -78,8 +80,9 @@ fn main() -> ExitCode {
 /// Runs what was asked for; whether every floor holds.
 fn run(arguments: &Arguments) -> Result<bool> {
     let plan = plan(arguments)?;
-    let benches: [(What, Measure); 4] = [
+    let benches: [(What, Measure); 5] = [
         (What::Noise, noise::measure),
+        (What::StoreProxy, store_proxy::measure),
         (What::S3Get, s3_get::measure),
         (What::FuseRead, fuse_read::measure),
         (What::Miss, miss::measure),

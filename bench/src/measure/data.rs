@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::Result;
-use larder_core::{ByteSize, Random};
+use larder_core::Random;
 
 /// Files of one size.
 #[derive(Debug, Clone, Copy)]
@@ -20,10 +20,14 @@ pub struct Set {
 }
 
 impl Set {
-    /// What the set is called, in tables and as a directory.
+    /// What the set is called, in tables and as a directory: exact, so that no two sets meet.
     #[must_use]
     pub fn name(&self) -> String {
-        ByteSize(self.size).to_string().replace(' ', "")
+        match self.size {
+            size if size.is_multiple_of(1 << 20) => format!("{}MiB", size >> 20),
+            size if size.is_multiple_of(1 << 10) => format!("{}KiB", size >> 10),
+            size => format!("{size}B"),
+        }
     }
 
     /// The path of a file below the root of all sets.
@@ -58,4 +62,22 @@ pub fn write_random(path: &Path, size: u64, seed: u64) -> Result<()> {
     file.write_all(&random.next().to_le_bytes()[..rest])?;
     file.into_inner()?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn near_sizes_have_their_own_names_and_files_their_own_bytes() {
+        let names = [65_535, 65_536, 65_537, 1 << 20].map(|size| Set { size, count: 1 }.name());
+        assert_eq!(names, ["65535B", "64KiB", "65537B", "1MiB"]);
+        let folder = tempfile::tempdir().unwrap();
+        let set = Set { size: 1001, count: 2 };
+        set.write(folder.path()).unwrap();
+        let files: Vec<Vec<u8>> =
+            set.paths().map(|path| fs::read(folder.path().join(path)).unwrap()).collect();
+        assert_eq!(files.iter().map(Vec::len).collect::<Vec<_>>(), [1001, 1001]);
+        assert_ne!(files[0], files[1]);
+    }
 }

@@ -8,3 +8,4 @@ pub mod miss;
 pub mod noise;
 pub mod plan;
 pub mod s3_get;
+pub mod store_proxy;

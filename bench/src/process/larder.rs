@@ -82,6 +82,7 @@ impl Larder {
         }
         let mut server = Server::start("larder", &mut command, &settings.folder)?;
         server.wait(READY_TIMEOUT, || ready(http))?;
+        server.wait_listening(s3, READY_TIMEOUT)?;
         if let Some(folder) = &settings.fuse {
             server.wait(READY_TIMEOUT, || is_mounted(folder).then_some(()))?;
         }

@@ -26,6 +26,7 @@ use super::{
     fault::{Action, Faults},
     link::Link,
     socket::ResetMark,
+    timer::Timer,
 };
 
 /// Headers that concern one connection, not the message; each side makes its own.
@@ -51,6 +52,8 @@ pub struct Forward {
     pub down: Arc<Link>,
     /// The line towards the origin.
     pub up: Arc<Link>,
+    /// What the delay waits on.
+    pub timer: Timer,
     /// Time.
     pub clock: Clock,
 }
@@ -96,9 +99,7 @@ impl Forward {
         if let Some(Action::Delay { ms }) = action {
             delay += Duration::from_millis(*ms);
         }
-        if !delay.is_zero() {
-            self.clock.sleep(delay).await;
-        }
+        self.timer.sleep(delay).await;
     }
 
     /// The request as the origin gets it: everything that may be signed stays as it came.

@@ -18,3 +18,4 @@ pub mod forward;
 pub mod link;
 pub mod server;
 pub mod socket;
+pub mod timer;

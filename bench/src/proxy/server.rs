@@ -29,6 +29,7 @@ use super::{
     forward::Forward,
     link::Link,
     socket::{ResetMark, Socket},
+    timer::Timer,
 };
 
 /// How long a connection to the origin may take to stand.
@@ -112,6 +113,7 @@ fn forward_to(settings: &Settings) -> Result<Forward> {
         delay_us: AtomicU64::new(0),
         down: Arc::new(Link::default()),
         up: Arc::new(Link::default()),
+        timer: Timer::spawn(clock.clone())?,
         clock,
     };
     forward.set_pace(&settings.pace).map_err(anyhow::Error::msg)?;
