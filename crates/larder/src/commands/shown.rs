@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+//! How values look to people.
+
+use std::time::Duration;
+
+use larder_core::{Freshness, UnixMillis};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+
+/// `2026-01-31T12:00:00Z`.
+pub(super) fn instant(at: UnixMillis) -> String {
+    let seconds = i64::try_from(at.0 / 1000).unwrap_or(i64::MAX);
+    let time = OffsetDateTime::from_unix_timestamp(seconds).ok();
+    time.and_then(|time| time.format(&Rfc3339).ok()).unwrap_or_else(|| format!("{} ms", at.0))
+}
+
+/// `250ms`, `12s`, `5m 3s`, `2h 1m`, `3d 4h`.
+pub(super) fn duration(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    match seconds {
+        0 => format!("{}ms", duration.as_millis()),
+        1..60 => format!("{seconds}s"),
+        60..3_600 => format!("{}m {}s", seconds / 60, seconds % 60),
+        3_600..86_400 => format!("{}h {}m", seconds / 3_600, seconds % 3_600 / 60),
+        _ => format!("{}d {}h", seconds / 86_400, seconds % 86_400 / 3_600),
+    }
+}
+
+/// The rule of a mount as the configuration has it.
+pub(super) fn freshness(rule: Freshness) -> String {
+    match rule {
+        Freshness::Immutable => "immutable".to_owned(),
+        Freshness::MaxAge(age) => duration(age),
+        Freshness::Always => "always".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn people_can_read_it() {
+        assert_eq!(instant(UnixMillis(1_700_000_000_999)), "2023-11-14T22:13:20Z");
+        assert_eq!(duration(Duration::from_millis(250)), "250ms");
+        assert_eq!(duration(Duration::from_secs(183)), "3m 3s");
+        assert_eq!(duration(Duration::from_secs(100_000)), "1d 3h");
+    }
+}

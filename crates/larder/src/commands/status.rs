@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `larder status`.
+
+use std::time::Duration;
+
+use comfy_table::{Table, presets::NOTHING};
+use larder_client::message::WorkerReport;
+use larder_core::ByteSize;
+use larder_http::StatusDocument;
+
+use super::{Format, shown};
+use crate::{control::Control, exit::Failure, output};
+
+pub(super) async fn run(control: Control, format: Format) -> Result<(), Failure> {
+    let status: StatusDocument = control.get("/v1/status", &[]).await?;
+    if format == Format::Json {
+        return output::json(&status);
+    }
+    let ready = status.reason.as_deref().unwrap_or("ready");
+    output::line(&format!("larder {} (pid {}): {ready}", status.version, status.pid))?;
+    for face in &status.faces {
+        output::line(&format!("  {:8} {}", face.face, face.address))?;
+    }
+    status.workers.iter().try_for_each(worker)
+}
+
+fn worker(report: &WorkerReport) -> Result<(), Failure> {
+    let up = shown::duration(Duration::from_secs(report.uptime_s));
+    output::line(&format!(
+        "\nworker {}: up {up}, {} segments, {} statuses, memory {} of {}",
+        report.id,
+        report.segments,
+        report.statuses,
+        ByteSize(report.memory_used_bytes),
+        ByteSize(report.memory_budget_bytes),
+    ))?;
+    let mut disks = table(["CACHE", "HOLDS", "MAY HOLD", "STATE"]);
+    for disk in &report.disks {
+        disks.add_row([
+            disk.directory.clone(),
+            ByteSize(disk.resident_bytes).to_string(),
+            ByteSize(disk.capacity_bytes).to_string(),
+            disk.fault.clone().unwrap_or_else(|| "ok".to_owned()),
+        ]);
+    }
+    output::line(&disks.to_string())?;
+    let mut mounts =
+        table(["MOUNT", "STORE", "FRESH", "REQUESTS", "FROM STORE", "FROM CACHE", "STATE"]);
+    for mount in &report.mounts {
+        mounts.add_row([
+            mount.record.name.to_string(),
+            mount.record.uri.clone(),
+            shown::freshness(mount.record.freshness),
+            mount.store_requests.to_string(),
+            ByteSize(mount.store_read_bytes).to_string(),
+            ByteSize(mount.cache_read_bytes).to_string(),
+            mount.last_error.clone().unwrap_or_else(|| "ok".to_owned()),
+        ]);
+    }
+    output::line(&mounts.to_string())
+}
+
+fn table<const N: usize>(heads: [&str; N]) -> Table {
+    let mut table = Table::new();
+    table.load_preset(NOTHING).set_header(heads);
+    table
+}

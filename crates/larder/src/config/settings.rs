@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Every setting of Larder. The doc comments below are what `larder config docs` prints.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use larder_core::{ByteSize, MountName};
+use larder_ufs::mount::Addressing;
+
+use super::{
+    describe::{sections, settings},
+    value::{HumanDuration, LogFormat, LogLevel, Rule},
+};
+
+sections! {
+    /// The whole configuration of one process.
+    Config {
+        root { general: General }
+        one { s3: S3, http: Http, fuse: Fuse, log: Log, }
+        many { cache: Cache, mount: Mount, }
+    }
+}
+
+settings! {
+    /// Of the process as a whole.
+    General {
+        /// The state directory: the control socket, the metadata, the keys of the S3 face. Not
+        /// set: `$XDG_STATE_HOME/larder`, else `~/.local/state/larder`.
+        state: Option<PathBuf>,
+        /// Memory for bytes on their way to readers and to disk. Not set: a quarter of what the
+        /// control group (or else the machine) allows, at least 64 MiB.
+        memory_budget: Option<ByteSize>,
+    }
+}
+
+settings! {
+    /// The S3 face: each mount is a bucket.
+    S3 {
+        /// Where it listens.
+        listen: SocketAddr = "127.0.0.1:9710",
+        /// More key pairs that may read, beside Larder's own in `STATE/credentials`: AWS
+        /// credentials files, each profile in them a key.
+        credentials_files: Option<Vec<PathBuf>>,
+        /// Answer requests without a signature too.
+        anonymous: bool = false,
+        /// Host names below which a bucket may be named as the first label
+        /// (`bucket.s3.example.com`); path style works always.
+        base_domains: Option<Vec<String>>,
+    }
+}
+
+settings! {
+    /// The HTTP face: health, readiness, metrics, status. It never gives file data.
+    Http {
+        /// Where it listens.
+        listen: SocketAddr = "127.0.0.1:9711",
+    }
+}
+
+settings! {
+    /// The FUSE face: each mount is a directory below one mount point.
+    Fuse {
+        /// Where to mount. Not set: no FUSE face.
+        mountpoint: Option<PathBuf>,
+        /// Let other users read the mount; needs `user_allow_other` in `/etc/fuse.conf` unless
+        /// Larder runs as root.
+        allow_other: bool = false,
+    }
+}
+
+settings! {
+    /// Log lines go to stderr.
+    Log {
+        /// How much is said; a filter such as `info,larder_worker=debug` is understood too.
+        level: LogLevel = "info",
+        /// One line of text or one JSON object for each event.
+        format: LogFormat = "text",
+    }
+}
+
+settings! {
+    /// A directory for cached pages. Without any: one in the state directory.
+    Cache {
+        /// Where. No two processes can share it.
+        path: PathBuf,
+        /// What it may hold. Not set: a tenth of its disk, but never more than is free there
+        /// less a twentieth of the disk; decided at the first start and kept from then on.
+        size: Option<ByteSize>,
+    }
+}
+
+settings! {
+    /// A name bound to a place in a store.
+    Mount {
+        /// The name: a bucket on the S3 face, a top directory on FUSE.
+        name: MountName,
+        /// `s3://bucket`, `s3://bucket/prefix` or `file:///directory`.
+        uri: String,
+        /// How old what is known about a file may be before the store is asked again.
+        /// `immutable`: files never change. `always`: each open asks.
+        freshness: Rule = "60s",
+        /// How long past its freshness a status may still be used while the store does not
+        /// answer. Not set: not at all.
+        stale_if_error: Option<HumanDuration>,
+        /// `http://host[:port]` or `https://host[:port]`. Not set: `AWS_ENDPOINT_URL_S3`, then
+        /// `AWS_ENDPOINT_URL`, then Amazon's endpoint of the region.
+        endpoint: Option<String>,
+        /// The region. Not set: `AWS_REGION`, then `AWS_DEFAULT_REGION`, then `us-east-1`.
+        region: Option<String>,
+        /// Where the bucket stands in a request: before the host (`virtual`) or in the path.
+        addressing: Addressing = "auto",
+        /// The profile in the credentials file. Not set: `AWS_PROFILE`, then `default`.
+        profile: Option<String>,
+        /// An AWS credentials file. Not set: keys from the environment, then
+        /// `AWS_SHARED_CREDENTIALS_FILE`, then `~/.aws/credentials`, then the machine's role.
+        credentials_file: Option<PathBuf>,
+        /// A PEM file of authorities to trust beside the system's. Not set: `AWS_CA_BUNDLE`.
+        ca_file: Option<PathBuf>,
+        /// Send requests without a signature, for public buckets.
+        anonymous: bool = false,
+        /// Requests under way at the store at once.
+        max_concurrent_requests: u32 = 128,
+    }
+}
