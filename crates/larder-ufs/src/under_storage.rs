@@ -59,7 +59,8 @@ pub enum ListStart {
     #[default]
     Beginning,
     /// Behind this key (in byte order; the key itself need not exist). Common prefixes are
-    /// rolled up from keys behind it.
+    /// rolled up from keys behind it; whether one in which this key itself lies is given is the
+    /// store's choice (radosgw leaves it out).
     After(String),
     /// Where the page that gave this token ended.
     Token(String),

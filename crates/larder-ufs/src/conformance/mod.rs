@@ -10,4 +10,4 @@ mod reading;
 mod suite;
 mod writing;
 
-pub use suite::{Capabilities, run};
+pub use suite::{Capabilities, Keys, run};

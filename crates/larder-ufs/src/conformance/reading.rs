@@ -5,7 +5,7 @@ use larder_core::{ByteRange, ErrorKind, Key, Span, Version};
 
 use crate::Condition;
 
-use super::suite::{Got, Suite, equal, pattern};
+use super::suite::{Got, Keys, Suite, equal, pattern};
 
 pub(super) async fn check(suite: &Suite) -> Result<(), String> {
     spans(suite).await?;
@@ -102,9 +102,13 @@ async fn conditions(suite: &Suite) -> Result<(), String> {
 
 async fn absence(suite: &Suite) -> Result<(), String> {
     suite.put("dir/file", &pattern(1, 4)).await?;
-    let long = "l".repeat(900);
+    let long = ["l".repeat(200), "l".repeat(200), "l".repeat(200)].join("/");
     let names = ["nothing", "dir", "dir/", "dir/file/below", "dir/../dir/file", long.as_str()];
     for name in names {
+        let odd = name.contains("/../") || name.ends_with('/');
+        if odd && suite.capabilities.keys == Keys::Aliased {
+            continue;
+        }
         equal(format_args!("stat {name:?}"), suite.stat(name).await, Err(ErrorKind::NotFound))?;
         let got = suite.get(name, Span::All, &Condition::None).await?;
         equal(format_args!("read {name:?}"), got, Got::Failed(ErrorKind::NotFound))?;
@@ -112,12 +116,12 @@ async fn absence(suite: &Suite) -> Result<(), String> {
         if !matches!(got, Got::Failed(ErrorKind::NotFound | ErrorKind::Stale)) {
             return Err(format!("conditional read of {name:?}: {got:?}"));
         }
-        let copied = suite.store.copy(&suite.key(name), &suite.key("copied")).await;
-        let kind = copied.map_err(|error| error.kind()).err();
-        equal(format_args!("copy of {name:?}"), kind, Some(ErrorKind::NotFound))?;
         let deleted = suite.store.delete(&suite.key(name)).await;
         deleted.map_err(|error| format!("delete of the missing {name:?}: {error}"))?;
     }
+    let copied = suite.store.copy(&suite.key("nothing"), &suite.key("copied")).await;
+    let kind = copied.map_err(|error| error.kind()).err();
+    equal("copy of a missing file", kind, Some(ErrorKind::NotFound))?;
     let root = Key::new("").expect("the empty key is legal");
     let kind = suite.store.stat(&root).await.map_err(|error| error.kind()).err();
     equal("stat of the mount itself", kind, Some(ErrorKind::NotFound))
@@ -160,10 +164,10 @@ const RAW: [&str; 15] = [
 
 async fn names(suite: &Suite) -> Result<(), String> {
     let mut names = PLAIN.to_vec();
-    if suite.capabilities.raw_keys {
-        names.extend(RAW);
-    } else {
-        refusals(suite).await?;
+    match suite.capabilities.keys {
+        Keys::Raw => names.extend(RAW),
+        Keys::Refused => refusals(suite).await?,
+        Keys::Aliased => {}
     }
     for (seed, name) in names.iter().enumerate() {
         suite.put(name, &pattern(seed + 10, seed as u64)).await?;

@@ -14,24 +14,29 @@ use super::{listing, reading, writing};
 /// What a store can do beyond what every store must.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Capabilities {
-    /// Every key is a name of its own: `a//b`, `/a`, `a/`, `..`, `x` beside `x/y`.
-    pub raw_keys: bool,
+    /// What becomes of keys such as `a//b`, `/a`, `a/`, `..`, `x` beside `x/y`.
+    pub keys: Keys,
     /// Content type, user metadata and the like are kept.
     pub attributes: bool,
-    /// A directory stays as a common prefix when its last key is gone.
-    pub lasting_directories: bool,
-    /// Names in listings sort by their bytes even where some hold characters below the slash.
-    pub byte_order: bool,
+}
+
+/// What a store does with keys that no file system can hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keys {
+    /// Every key is a name of its own.
+    Raw,
+    /// They are not found, and refused on write.
+    Refused,
+    /// It treats some of them as other names, so they are not tried.
+    Aliased,
 }
 
 impl Capabilities {
     /// What an object store can do.
-    pub const OBJECTS: Self =
-        Self { raw_keys: true, attributes: true, lasting_directories: false, byte_order: true };
+    pub const OBJECTS: Self = Self { keys: Keys::Raw, attributes: true };
 
     /// What a local directory can do.
-    pub const FILES: Self =
-        Self { raw_keys: false, attributes: false, lasting_directories: true, byte_order: true };
+    pub const FILES: Self = Self { keys: Keys::Refused, attributes: false };
 }
 
 /// Runs the suite below `prefix`, which nothing else may use.

@@ -12,7 +12,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{Request, Response, request::Parts};
+use http::{HeaderMap, HeaderValue, Request, Response, request::Parts};
 use http_body_util::{BodyExt, Full, Limited};
 use larder_core::{Clock, Error, Result};
 use reqsign_aws_v4::{
@@ -86,13 +86,15 @@ impl Signer {
     pub(super) async fn sign(&self, parts: &mut Parts, region: &str) -> Result<()> {
         let Some(chain) = &self.chain else { return Ok(()) };
         let credential = self.credential(chain).await?;
-        RequestSigner::new("s3", region)
+        let spaced = collapse_spaces(&mut parts.headers);
+        let signed = RequestSigner::new("s3", region)
             .sign_request(&chain.context, parts, Some(&credential), None)
-            .await
-            .map_err(|error| {
-                let what = "the request can't be signed; header values must be visible ASCII";
-                Error::invalid(what).with_source(error.to_string())
-            })
+            .await;
+        parts.headers.extend(spaced);
+        signed.map_err(|error| {
+            let what = "the request can't be signed; header values must be visible ASCII";
+            Error::invalid(what).with_source(error.to_string())
+        })
     }
 
     /// Drops the cached credential, so that the next request reads a rotated one.
@@ -137,6 +139,23 @@ impl fmt::Debug for Signer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Signer").field("anonymous", &self.chain.is_none()).finish_non_exhaustive()
     }
+}
+
+/// The signature is made over values whose runs of spaces are one space, which the library leaves
+/// to us; answers the original values, to be sent.
+fn collapse_spaces(headers: &mut HeaderMap) -> HeaderMap {
+    let mut originals = HeaderMap::new();
+    for (name, value) in headers.iter_mut() {
+        if !value.as_bytes().windows(2).any(|pair| pair == b"  ") {
+            continue;
+        }
+        let mut bytes = value.as_bytes().to_vec();
+        bytes.dedup_by(|a, b| *a == b' ' && *b == b' ');
+        if let Ok(collapsed) = HeaderValue::from_bytes(&bytes) {
+            originals.insert(name, std::mem::replace(value, collapsed));
+        }
+    }
+    originals
 }
 
 fn no_credentials() -> Error {

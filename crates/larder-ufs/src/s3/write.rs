@@ -256,7 +256,12 @@ fn headers_of(attributes: &Attributes) -> Result<HeaderMap> {
         let name = name.map_err(|error| {
             Error::invalid("a name of user metadata can't stand in a header").with_source(error)
         })?;
-        headers.append(name, value(text)?);
+        // Values of one name are one list, as S3 keeps them.
+        let joined = match headers.get(&name).and_then(|earlier| earlier.to_str().ok()) {
+            Some(earlier) => format!("{earlier},{text}"),
+            None => text.clone(),
+        };
+        headers.insert(name, value(&joined)?);
     }
     Ok(headers)
 }

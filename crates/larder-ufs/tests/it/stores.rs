@@ -2,14 +2,15 @@
 //! The conformance suite on every store and every wrapper.
 //!
 //! The run on a real S3 server needs `LARDER_TEST_S3_ENDPOINT`, `LARDER_TEST_S3_BUCKET` and the
-//! AWS variables; without the first it says that it was left out.
+//! AWS variables; without the first it says that it was left out. `LARDER_TEST_S3_KEYS=aliased` is
+//! for servers that take keys for paths.
 
 use std::{sync::Arc, time::Duration};
 
 use larder_core::{Clock, Metrics, MountName, Random};
 use larder_ufs::{
     UnderStorage,
-    conformance::{self, Capabilities},
+    conformance::{self, Capabilities, Keys},
     layer::{
         fault::{Faults, Faulty},
         limit::Limited,
@@ -74,8 +75,8 @@ async fn a_real_s3_server_conforms() {
     };
     let bucket = std::env::var("LARDER_TEST_S3_BUCKET").expect("LARDER_TEST_S3_BUCKET is set");
     let mut capabilities = Capabilities::OBJECTS;
-    if std::env::var("LARDER_TEST_S3_KEYS").is_ok_and(|keys| keys == "files") {
-        capabilities.raw_keys = false;
+    if std::env::var("LARDER_TEST_S3_KEYS").is_ok_and(|keys| keys == "aliased") {
+        capabilities.keys = Keys::Aliased;
     }
     for prefix in ["", "/mount prefix+%/p"] {
         let mut config = StoreConfig::new(format!("s3://{bucket}{prefix}"));
