@@ -10,8 +10,22 @@
 //! What is not here: paths, stores, networks, and the database that keeps the segment records
 //! (the caller gives an [`Index`]).
 
+mod backing;
+mod catalogue;
+mod disk;
+mod evict;
+mod fill;
 mod index;
+mod lookup;
+mod open;
+mod page_set;
+mod quota;
+mod record;
+mod recover;
+mod scrub;
+mod shelf;
 mod store;
+mod unflushed;
 
 pub use index::{Index, IndexKey, MemoryIndex};
 pub use store::{

@@ -5,12 +5,30 @@
 //! at hand. `put` queues. `verify`, `remove`, `open` and `close` block on disk and belong on a
 //! thread that may block.
 
-use std::{any::Any, fmt, path::PathBuf, sync::Arc};
+use std::{
+    any::Any,
+    fmt,
+    path::PathBuf,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use bytes::Bytes;
-use larder_core::{ByteRange, ByteSize, ContentId, Extent, Metrics, PageIndex, Result};
+use larder_core::{
+    ByteRange, ByteSize, ContentId, Error, Extent, Metrics, PageIndex, Result,
+    page::FILE_LENGTH_MAX,
+};
 
-use crate::Index;
+use crate::{
+    Index,
+    disk::DirectoryLock,
+    fill::{self, Done, Queued, Waiting},
+    lookup, open, recover, scrub,
+    shelf::{Shelf, lock},
+};
+
+/// How long closing waits for the disk.
+const CLOSE_WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// What a page store is made of, and its limits.
 #[derive(Debug, Clone)]
@@ -142,7 +160,11 @@ pub struct DiskUsage {
 
 /// The page store of one machine.
 #[derive(Debug)]
-pub struct PageStore {}
+pub struct PageStore {
+    shelf: Arc<Shelf>,
+    /// Shared with the threads: a directory is not given away while one may still write there.
+    locks: Mutex<Option<Arc<[DirectoryLock]>>>,
+}
 
 impl PageStore {
     /// Opens or creates the directories and takes their locks. Serves at once: records are
@@ -155,58 +177,120 @@ impl PageStore {
         index: Arc<dyn Index>,
         metrics: Arc<Metrics>,
     ) -> Result<Arc<Self>> {
-        drop((options, index, metrics));
-        Ok(Arc::new(Self {}))
+        let (shelf, locks) = open::open(&options, index, metrics)?;
+        let store = Arc::new(Self {
+            shelf: Arc::clone(&shelf),
+            locks: Mutex::new(Some(Arc::clone(&locks))),
+        });
+        open::spawn(&shelf, &locks, "larder-recover", recover::run)?;
+        for _ in 0..options.fill_threads_within_limits() {
+            open::spawn(&shelf, &locks, "larder-fill", fill::run)?;
+        }
+        Ok(store)
     }
 
     /// The resident and missing pieces of `range`, in order, covering it exactly (cut at
-    /// `length`).
+    /// `length`). No network, no waiting for fills; may open a file.
     #[must_use]
-    pub fn get(&self, _content: ContentId, length: u64, range: ByteRange) -> Vec<Piece> {
-        range.overlap(ByteRange { start: 0, end: length }).map(Piece::Gap).into_iter().collect()
+    pub fn get(&self, content: ContentId, length: u64, range: ByteRange) -> Vec<Piece> {
+        lookup::get(&self.shelf, content, length, range)
     }
 
     /// Hands a page to the fill threads. Never blocks; `done` is called exactly once, from a
     /// fill thread or at once.
     pub fn put(&self, page: NewPage, done: impl FnOnce(PutOutcome) + Send + 'static) {
-        drop(page);
-        done(PutOutcome::NotKept(NotKept::Closed));
+        let queued = Queued { page, done: Done::new(done) };
+        let refused = if queued.page.is_valid() {
+            self.shelf.queue.push(queued)
+        } else {
+            tracing::debug!(page = ?queued.page, "a page has not the bytes it must have");
+            Err((queued, NotKept::Invalid))
+        };
+        if let Err((queued, reason)) = refused {
+            self.shelf.metrics.pages_not_kept.inc();
+            queued.tell(PutOutcome::NotKept(reason));
+        }
     }
 
     /// Reads these pages again and drops those that fail their checksum; returns how many.
     ///
     /// # Errors
-    /// When the disk or the index fails.
-    pub fn verify(&self, _content: ContentId, _length: u64, _pages: &[PageIndex]) -> Result<u32> {
-        Ok(0)
+    /// When the index fails, or the file cannot be opened for now.
+    pub fn verify(&self, content: ContentId, length: u64, pages: &[PageIndex]) -> Result<u32> {
+        self.shelf.wait_until_loaded()?;
+        scrub::verify(&self.shelf, content, length, pages)
     }
 
-    /// Drops everything of a content and returns how many bytes that gave back.
+    /// Drops everything of a content and returns how many bytes that gives back, at the latest
+    /// when its last reader is done. Pages of it that still wait to be written come afterwards.
     ///
     /// # Errors
     /// When the disk or the index fails.
-    pub fn remove(&self, _content: ContentId) -> Result<u64> {
-        Ok(0)
+    pub fn remove(&self, content: ContentId) -> Result<u64> {
+        self.shelf.wait_until_loaded()?;
+        let _stripe = self.shelf.stripe(content);
+        self.shelf.remove_content(content)
     }
 
     /// How much of a content is resident.
     #[must_use]
-    pub fn presence(&self, _content: ContentId, _length: u64) -> Presence {
-        Presence::default()
+    pub fn presence(&self, content: ContentId, length: u64) -> Presence {
+        lookup::presence(&self.shelf, content, length)
     }
 
     /// How each directory is used.
     #[must_use]
     pub fn usage(&self) -> Vec<DiskUsage> {
-        Vec::new()
+        let catalogue = self.shelf.catalogue();
+        let lanes = self.shelf.directories.iter().zip(&catalogue.lanes);
+        let usage = lanes.map(|(directory, lane)| DiskUsage {
+            path: directory.path.clone(),
+            capacity: ByteSize(lane.quota.capacity()),
+            resident: ByteSize(lane.quota.used()),
+            segments: lane.segments,
+            fault: lane.fault.clone(),
+        });
+        usage.collect()
     }
 
-    /// Writes what is queued, stops the fill threads, flushes the index and marks the
-    /// directories clean.
+    /// Writes what is queued, stops the threads, flushes the index and marks the directories
+    /// clean. Afterwards everything is a gap and nothing is kept. A second call does nothing.
     ///
     /// # Errors
     /// When that took too long or failed; the next start then compares files with records.
     pub fn close(&self) -> Result<()> {
+        let Some(locks) = lock(&self.locks).take() else { return Ok(()) };
+        let ended = self.shelf.queue.close(Waiting::Written, CLOSE_WAIT_MAX);
+        self.shelf.set_closed();
+        if !ended {
+            return Err(Error::unavailable(format!(
+                "a cache directory did not answer within {} seconds; its files are compared with \
+                 their records at the next start",
+                CLOSE_WAIT_MAX.as_secs()
+            )));
+        }
+        self.shelf.index.flush()?;
+        recover::mark_closed(&self.shelf)?;
+        drop(locks);
         Ok(())
+    }
+}
+
+impl Drop for PageStore {
+    /// Without [`PageStore::close`] the directories are left as after a crash.
+    fn drop(&mut self) {
+        if lock(&self.locks).take().is_some() {
+            self.shelf.queue.close(Waiting::GivenUp, CLOSE_WAIT_MAX);
+            self.shelf.set_closed();
+        }
+    }
+}
+
+impl NewPage {
+    /// Whether the page has exactly the bytes that a page at this place has.
+    fn is_valid(&self) -> bool {
+        self.length <= FILE_LENGTH_MAX
+            && !self.bytes.is_empty()
+            && self.index.range(self.length).length() == self.bytes.len() as u64
     }
 }

@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Backing files: one sparse file per content, each resident page at its own offset.
+//!
+//! Only this file and `disk` touch the file system. A file is set to the content's full length
+//! before the first write, so that no file system allocates ahead of the end, and a file that is
+//! wholly resident is an exact copy of the content.
+
+use std::{
+    ffi::OsStr,
+    fs::{self, File, OpenOptions},
+    io::{self, ErrorKind, IoSlice},
+    ops::Range,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+};
+
+use larder_core::{ContentId, PAGE_SIZE};
+use rustix::{
+    fs::{FallocateFlags, OFlags, SeekFrom, fallocate, seek},
+    io::{Errno, pwritev},
+};
+
+/// Fails as a disk would, when a test says so: `return(ENOSPC)` and the like.
+macro_rules! fail_io {
+    ($name:expr) => {
+        fail::fail_point!($name, |errno: Option<String>| Err(match errno.as_deref() {
+            Some("ENOSPC") => Errno::NOSPC,
+            Some("EROFS") => Errno::ROFS,
+            _ => Errno::IO,
+        }
+        .into()));
+    };
+}
+
+/// Where the pages of `content` lie in the directory at `root`.
+pub(crate) fn path(root: &Path, content: ContentId) -> PathBuf {
+    let name = content.to_string();
+    let (fan, rest) = name.split_at(2);
+    root.join("pages").join(fan).join(rest)
+}
+
+/// The content whose backing file is `pages/fan/rest`; `None` for any other name.
+pub(crate) fn content_of(fan: &OsStr, rest: &OsStr) -> Option<ContentId> {
+    let name = format!("{}{}", fan.to_str()?, rest.to_str()?);
+    let content = ContentId(u128::from_str_radix(&name, 16).ok()?);
+    (content.to_string() == name && fan.len() == 2).then_some(content)
+}
+
+/// Opens a backing file for readers.
+pub(crate) fn open_for_reading(root: &Path, content: ContentId) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .custom_flags(OFlags::NOFOLLOW.bits() as i32)
+        .open(path(root, content))
+}
+
+/// Opens a backing file that exists, to change it.
+pub(crate) fn open_for_writing(root: &Path, content: ContentId) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(OFlags::NOFOLLOW.bits() as i32)
+        .open(path(root, content))
+}
+
+/// Opens a backing file for a content of `length` bytes, making it if it is missing.
+pub(crate) fn create(root: &Path, content: ContentId, length: u64) -> io::Result<File> {
+    fail_io!("pages::create");
+    let path = path(root, content);
+    let open = || {
+        OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .custom_flags(OFlags::NOFOLLOW.bits() as i32)
+            .open(&path)
+    };
+    let file = match open() {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            path.parent().map_or(Ok(()), fs::create_dir_all)?;
+            open()?
+        }
+        opened => opened?,
+    };
+    if file.metadata()?.len() != length {
+        file.set_len(length)?;
+    }
+    Ok(file)
+}
+
+/// Writes `parts` one after the other from `offset` on, in as few calls as it takes.
+pub(crate) fn write(file: &File, mut offset: u64, parts: &[&[u8]]) -> io::Result<()> {
+    fail_io!("pages::fill");
+    let mut slices: Vec<IoSlice<'_>> = parts.iter().map(|part| IoSlice::new(part)).collect();
+    let mut rest = slices.as_mut_slice();
+    while !rest.is_empty() {
+        let written = match pwritev(file, rest, offset) {
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            Ok(written) => written,
+            Err(Errno::INTR) => continue,
+            Err(errno) => return Err(errno.into()),
+        };
+        offset += written as u64;
+        IoSlice::advance_slices(&mut rest, written);
+    }
+    Ok(())
+}
+
+/// Gives the blocks of these pages back to the file system.
+pub(crate) fn punch(file: &File, pages: Range<u32>) -> io::Result<()> {
+    fail_io!("pages::punch");
+    let start = u64::from(pages.start) * PAGE_SIZE;
+    let length = u64::from(pages.end - pages.start) * PAGE_SIZE;
+    let how = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+    loop {
+        match fallocate(file, how, start, length) {
+            Err(Errno::INTR) => {}
+            done => return done.map_err(io::Error::from),
+        }
+    }
+}
+
+/// Unlinks a backing file; one that is gone already is fine.
+pub(crate) fn unlink(root: &Path, content: ContentId) -> io::Result<()> {
+    fail_io!("pages::unlink");
+    match fs::remove_file(path(root, content)) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        done => done,
+    }
+}
+
+/// The byte ranges of `file` that have blocks.
+pub(crate) fn data(file: &File) -> io::Result<Vec<Range<u64>>> {
+    let mut found = Vec::new();
+    let mut at = 0;
+    loop {
+        let start = match seek(file, SeekFrom::Data(at)) {
+            Ok(start) => start,
+            Err(Errno::NXIO) => return Ok(found),
+            Err(errno) => return Err(errno.into()),
+        };
+        let end = match seek(file, SeekFrom::Hole(start)) {
+            Ok(end) => end,
+            Err(Errno::NXIO) => return Ok(found),
+            Err(errno) => return Err(errno.into()),
+        };
+        found.push(start..end);
+        at = end;
+    }
+}

@@ -1,0 +1,272 @@
+// SPDX-License-Identifier: Apache-2.0
+//! One directory for pages: its lock, its identity, its format, and whether it was closed well.
+//!
+//! ```text
+//! DIR/lock      held (flock) while a process uses the directory; says its process id
+//! DIR/format    the version of this layout
+//! DIR/identity  a random number: records name it, so a swapped disk is noticed
+//! DIR/state     `clean BYTES SEGMENTS`, or `dirty BYTES`: so much may lie there unrecorded
+//! DIR/pages/ab/cdef…  one sparse backing file per content
+//! ```
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, ErrorKind as IoErrorKind, Read, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+};
+
+use larder_core::{ByteSize, Error, Random, Result};
+use rustix::{
+    fs::{FallocateFlags, FlockOperation, fallocate, flock, statvfs},
+    io::Errno,
+};
+
+use crate::{DirectoryOptions, record::DirectoryId};
+
+const FORMAT: &str = "larder-pages 1\n";
+/// Less than this is a mistake in the configuration.
+const CAPACITY_MIN: ByteSize = ByteSize(1 << 20);
+/// No small file of ours is longer.
+const SMALL_FILE_MAX: u64 = 4096;
+
+/// What the last process to use a directory left behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum State {
+    /// It closed well, with so many bytes in so many segments.
+    Clean { bytes: u64, segments: u64 },
+    /// It did not: up to so many bytes may lie there without a record.
+    Dirty { unrecorded: u64 },
+    /// Nothing is known.
+    Unknown,
+}
+
+/// A directory that this process may use.
+#[derive(Debug)]
+pub(crate) struct Directory {
+    pub(crate) path: PathBuf,
+    pub(crate) id: DirectoryId,
+    /// As configured, but never more than the file system can hold.
+    pub(crate) capacity: u64,
+    /// What was found when it was opened.
+    pub(crate) found: State,
+}
+
+/// Holds the lock of a directory until dropped.
+#[derive(Debug)]
+pub(crate) struct DirectoryLock(#[expect(dead_code, reason = "held for its lock")] File);
+
+impl Directory {
+    /// Makes, locks and checks the directory.
+    pub(crate) fn open(
+        options: &DirectoryOptions,
+        random: &Random,
+    ) -> Result<(Self, DirectoryLock)> {
+        let path = options.path.clone();
+        if options.capacity < CAPACITY_MIN {
+            return Err(Error::invalid(format!(
+                "cache directory {} is given {}; the least is {CAPACITY_MIN}",
+                path.display(),
+                options.capacity
+            )));
+        }
+        fs::create_dir_all(&path).map_err(|error| unusable(&path, error))?;
+        let lock = lock(&path)?;
+        let is_new = check_format(&path)?;
+        let identity = path.join("identity");
+        let known = read_small(&identity).map_err(|error| unusable(&path, error))?;
+        let known = known.and_then(|text| u128::from_str_radix(text.trim(), 16).ok());
+        let id =
+            known.unwrap_or_else(|| u128::from(random.next()) << 64 | u128::from(random.next()));
+        if known.is_none() {
+            write_small(&identity, &format!("{id:032x}\n"))
+                .map_err(|error| unusable(&path, error))?;
+        }
+        fs::create_dir_all(path.join("pages")).map_err(|error| unusable(&path, error))?;
+        probe(&path)?;
+        let capacity = clamp_capacity(&path, options.capacity)?;
+        let found = if is_new {
+            State::Clean { bytes: 0, segments: 0 }
+        } else {
+            let text = read_small(&path.join("state")).map_err(|error| unusable(&path, error))?;
+            known.and(text).map_or(State::Unknown, |text| State::parse(&text))
+        };
+        Ok((Self { path, id: DirectoryId(id), capacity, found }, lock))
+    }
+
+    /// Writes durably what the next process shall find.
+    pub(crate) fn mark(&self, state: State) -> Result<()> {
+        let text = match state {
+            State::Clean { bytes, segments } => format!("clean {bytes} {segments}\n"),
+            State::Dirty { unrecorded } => format!("dirty {unrecorded}\n"),
+            State::Unknown => "unknown\n".to_owned(),
+        };
+        write_small(&self.path.join("state"), &text).map_err(|error| unusable(&self.path, error))
+    }
+}
+
+impl State {
+    fn parse(text: &str) -> Self {
+        let words: Vec<&str> = text.split_ascii_whitespace().collect();
+        let number = |word: &str| word.parse::<u64>().ok();
+        let state = match words[..] {
+            ["clean", bytes, segments] => number(bytes)
+                .zip(number(segments))
+                .map(|(bytes, segments)| Self::Clean { bytes, segments }),
+            ["dirty", bytes] => number(bytes).map(|unrecorded| Self::Dirty { unrecorded }),
+            _ => None,
+        };
+        state.unwrap_or(Self::Unknown)
+    }
+}
+
+fn lock(path: &Path) -> Result<DirectoryLock> {
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path.join("lock"))
+        .map_err(|error| unusable(path, error))?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {}
+        Err(Errno::WOULDBLOCK) => {
+            let mut holder = String::new();
+            let read = (&mut file).take(SMALL_FILE_MAX).read_to_string(&mut holder);
+            let holder = read.ok().and_then(|_| holder.trim().parse::<u32>().ok());
+            let holder = holder.map(|pid| format!(" (pid {pid})")).unwrap_or_default();
+            return Err(Error::already_exists(format!(
+                "cache directory {} is in use by another larder process{holder}",
+                path.display()
+            )));
+        }
+        Err(errno) => return Err(unusable(path, errno.into())),
+    }
+    let note = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
+    note.map_err(|error| unusable(path, error))?;
+    Ok(DirectoryLock(file))
+}
+
+/// Whether the directory is new to us. Pages without a format are somebody else's: reconciling
+/// would delete them.
+fn check_format(path: &Path) -> Result<bool> {
+    let format = path.join("format");
+    match read_small(&format).map_err(|error| unusable(path, error))? {
+        Some(text) if text == FORMAT => Ok(false),
+        Some(text) => Err(Error::invalid(format!(
+            "cache directory {} has the format '{}', which this version does not read; give it \
+             another directory, or empty this one",
+            path.display(),
+            text.trim().escape_default()
+        ))),
+        None if path.join("pages").exists() => Err(Error::invalid(format!(
+            "cache directory {} holds a 'pages' that larder did not make; give it an empty \
+             directory",
+            path.display()
+        ))),
+        None => {
+            write_small(&format, FORMAT).map_err(|error| unusable(path, error))?;
+            Ok(true)
+        }
+    }
+}
+
+/// Eviction needs holes.
+fn probe(path: &Path) -> Result<()> {
+    let name = path.join("probe");
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .open(&name)
+        .map_err(|error| unusable(path, error))?;
+    let punched = rustix::io::write(&file, &[1]).and_then(|_| {
+        let how = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        fallocate(&file, how, 0, crate::page_set::BLOCK)
+    });
+    // A probe that stays behind is overwritten by the next one.
+    drop(fs::remove_file(&name));
+    punched.map_err(|errno| match errno {
+        Errno::OPNOTSUPP | Errno::NOSYS => Error::unsupported(format!(
+            "cache directory {} lies on a file system that cannot punch holes; use a local ext4, \
+             xfs, btrfs or tmpfs",
+            path.display()
+        )),
+        errno => unusable(path, errno.into()),
+    })
+}
+
+fn clamp_capacity(path: &Path, wanted: ByteSize) -> Result<u64> {
+    let space = statvfs(path).map_err(|errno| unusable(path, errno.into()))?;
+    let total = space.f_frsize.saturating_mul(space.f_blocks);
+    // The file system's own tables and our directories need some of it.
+    let usable = (total - total / 20).max(CAPACITY_MIN.0);
+    if wanted.0 > usable {
+        tracing::warn!(
+            directory = %path.display(),
+            wanted = %wanted,
+            usable = %ByteSize(usable),
+            "the file system is smaller than the capacity given; using what it can hold"
+        );
+    }
+    Ok(wanted.0.min(usable))
+}
+
+fn read_small(path: &Path) -> io::Result<Option<String>> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == IoErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let mut bytes = Vec::new();
+    file.take(SMALL_FILE_MAX).read_to_end(&mut bytes)?;
+    Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
+}
+
+/// Replaces a small file whole, durably.
+fn write_small(path: &Path, text: &str) -> io::Result<()> {
+    let new = path.with_extension("new");
+    let mut file = File::create(&new)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&new, path)?;
+    path.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all())
+}
+
+/// The sentence for a directory that cannot be used.
+fn unusable(path: &Path, error: io::Error) -> Error {
+    let path = path.display();
+    match error.kind() {
+        IoErrorKind::PermissionDenied => Error::denied(format!(
+            "cache directory {path} is not writable by this user; change its owner or give \
+             another directory"
+        )),
+        IoErrorKind::ReadOnlyFilesystem => Error::denied(format!(
+            "cache directory {path} lies on a read-only file system; give another directory"
+        )),
+        IoErrorKind::NotADirectory | IoErrorKind::AlreadyExists => Error::not_a_directory(format!(
+            "cache directory {path} is a file, or leads through one; give a directory"
+        )),
+        IoErrorKind::StorageFull => Error::exhausted(format!(
+            "cache directory {path} lies on a full file system; make room there"
+        )),
+        _ => {
+            Error::unavailable(format!("cache directory {path} cannot be used")).with_source(error)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::State;
+
+    #[test]
+    fn states_are_parsed_or_unknown() {
+        assert_eq!(State::parse("clean 5 2\n"), State::Clean { bytes: 5, segments: 2 });
+        assert_eq!(State::parse("dirty 7\n"), State::Dirty { unrecorded: 7 });
+        for wrong in ["", "clean", "clean -1 2", "dirty x", "dirty 1 2 3"] {
+            assert_eq!(State::parse(wrong), State::Unknown, "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The memory of what lately left the small queue: fingerprints in a fixed table.
+//!
+//! Four-way buckets; the oldest of a bucket gives way. An entry counts for as long as its lane
+//! takes to admit as many bytes as the main queue holds. A false match lets one segment start in
+//! the main queue: no harm.
+
+const WAYS: usize = 4;
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Remembered {
+    fingerprint: u32,
+    /// When it left, on the lane's clock, in units of [`CLOCK_UNIT`]; zero: never used.
+    left_at: u32,
+}
+
+/// The ghost's clock counts units of this many admitted bytes, so that 32 bits last 16 TiB
+/// before they wrap; a wrap can only forget or remember too long.
+const CLOCK_UNIT: u64 = 4096;
+
+#[derive(Debug)]
+pub(super) struct Ghost {
+    table: Box<[Remembered]>,
+}
+
+impl Ghost {
+    /// A ghost for at least `entries` segments.
+    pub(super) fn new(entries: usize) -> Self {
+        let entries = entries.next_power_of_two().max(WAYS);
+        Self { table: vec![Remembered::default(); entries].into() }
+    }
+
+    pub(super) fn remember(&mut self, hash: u64, admitted: u64) {
+        let now = units(admitted);
+        let bucket = self.bucket(hash);
+        let oldest = bucket.iter_mut().max_by_key(|old| match old.left_at {
+            0 => u32::MAX,
+            at => now.wrapping_sub(at),
+        });
+        if let Some(oldest) = oldest {
+            *oldest = Remembered { fingerprint: fingerprint(hash), left_at: now };
+        }
+    }
+
+    /// Whether the segment left within the last `window` admitted bytes; forgets it.
+    pub(super) fn recall(&mut self, hash: u64, admitted: u64, window: u64) -> bool {
+        let now = units(admitted);
+        let found = self
+            .bucket(hash)
+            .iter_mut()
+            .find(|old| old.left_at != 0 && old.fingerprint == fingerprint(hash));
+        let Some(found) = found else { return false };
+        let age = u64::from(now.wrapping_sub(found.left_at)) * CLOCK_UNIT;
+        *found = Remembered::default();
+        age <= window
+    }
+
+    fn bucket(&mut self, hash: u64) -> &mut [Remembered] {
+        let buckets = self.table.len() / WAYS;
+        let start = (hash as usize & (buckets - 1)) * WAYS;
+        &mut self.table[start..start + WAYS]
+    }
+}
+
+fn fingerprint(hash: u64) -> u32 {
+    (hash >> 32) as u32
+}
+
+fn units(admitted: u64) -> u32 {
+    ((admitted / CLOCK_UNIT) as u32).max(1)
+}

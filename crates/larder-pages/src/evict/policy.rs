@@ -1,0 +1,283 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The queues. Nodes are numbered by the caller (the catalogue's slots), linked by index: twelve
+//! bytes per segment.
+
+use super::ghost::Ghost;
+
+/// The number of a segment in the catalogue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Slot(pub(crate) u32);
+
+/// The number of a lane, which is that of its directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct LaneIndex(pub(crate) u8);
+
+/// A segment that comes in.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Admission {
+    pub(crate) lane: LaneIndex,
+    /// A hash of the segment's name, for the ghost.
+    pub(crate) hash: u64,
+    pub(crate) weight: u64,
+}
+
+const NONE: u32 = u32::MAX;
+/// Weights are kept in units of a disk block, so that 16 bits hold a segment and its overhead.
+const WEIGHT_UNIT: u64 = 4096;
+/// The share of a lane's bytes for newcomers: one in so many.
+const SMALL_SHARE: u64 = 10;
+/// A tick is one in so many of a lane's bytes.
+const TICKS: u64 = 128;
+const FREQUENCY_MAX: u8 = 3;
+/// A newcomer moves to the main queue after so many ticks with a touch.
+const PROMOTE_AT: u8 = 2;
+/// So many steps before a victim is taken without regard to its frequency: a bound on the time
+/// under the catalogue's lock.
+const STEPS_FAIR: usize = 512;
+/// So many steps before giving up because everything seen is pinned.
+const STEPS_MAX: usize = 4096;
+/// The bounds of the ghost's table.
+const GHOST_ENTRIES: std::ops::RangeInclusive<u64> = 1 << 10..=1 << 20;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Queue {
+    #[default]
+    Outside,
+    Small,
+    Main,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Node {
+    newer: u32,
+    older: u32,
+    weight: u16,
+    /// Frequency in the low two bits, queue in the next two.
+    state: u8,
+    tick: u8,
+}
+
+impl Node {
+    const OUTSIDE: Self = Self { newer: NONE, older: NONE, weight: 0, state: 0, tick: 0 };
+
+    fn frequency(self) -> u8 {
+        self.state & 3
+    }
+
+    fn queue(self) -> Queue {
+        match self.state >> 2 {
+            1 => Queue::Small,
+            2 => Queue::Main,
+            _ => Queue::Outside,
+        }
+    }
+
+    fn set(&mut self, queue: Queue, frequency: u8) {
+        let queue = match queue {
+            Queue::Outside => 0,
+            Queue::Small => 1,
+            Queue::Main => 2,
+        };
+        self.state = queue << 2 | frequency.min(FREQUENCY_MAX);
+    }
+}
+
+/// A doubly linked list through the nodes, with its weight.
+#[derive(Debug)]
+struct List {
+    newest: u32,
+    oldest: u32,
+    weight: u64,
+}
+
+impl List {
+    const EMPTY: Self = Self { newest: NONE, oldest: NONE, weight: 0 };
+}
+
+#[derive(Debug)]
+struct Lane {
+    small: List,
+    main: List,
+    ghost: Ghost,
+    small_target: u64,
+    tick_units: u64,
+    /// Units ever admitted: the lane's clock.
+    admitted: u64,
+}
+
+impl Lane {
+    fn list(&mut self, queue: Queue) -> &mut List {
+        if queue == Queue::Small { &mut self.small } else { &mut self.main }
+    }
+
+    fn tick(&self) -> u8 {
+        (self.admitted / self.tick_units) as u8
+    }
+}
+
+/// The queues of all lanes.
+#[derive(Debug, Default)]
+pub(crate) struct Policy {
+    nodes: Vec<Node>,
+    lanes: Vec<Lane>,
+}
+
+impl Policy {
+    /// Lanes of these capacities in bytes, all empty.
+    pub(crate) fn new(capacities: &[u64]) -> Self {
+        let lanes = capacities.iter().map(|capacity| {
+            let units = capacity / WEIGHT_UNIT;
+            let entries = (capacity >> 20).clamp(*GHOST_ENTRIES.start(), *GHOST_ENTRIES.end());
+            Lane {
+                small: List::EMPTY,
+                main: List::EMPTY,
+                ghost: Ghost::new(entries as usize),
+                small_target: units / SMALL_SHARE,
+                tick_units: (units / TICKS).max(1),
+                admitted: 0,
+            }
+        });
+        Self { nodes: Vec::new(), lanes: lanes.collect() }
+    }
+
+    /// A segment comes in: a newcomer, unless it left only lately.
+    pub(crate) fn admit(&mut self, slot: Slot, admission: Admission) {
+        let units = units(admission.weight);
+        let lane = &mut self.lanes[admission.lane.0 as usize];
+        lane.admitted += u64::from(units);
+        let window = lane.main.weight.max(lane.small_target) * WEIGHT_UNIT;
+        let clock = lane.admitted * WEIGHT_UNIT;
+        let known = lane.ghost.recall(admission.hash, clock, window);
+        let queue = if known { Queue::Main } else { Queue::Small };
+        self.place(slot, admission.lane, (queue, units));
+    }
+
+    /// A segment that was there before the process started: neither new nor read again.
+    pub(crate) fn restore(&mut self, slot: Slot, admission: Admission) {
+        self.place(slot, admission.lane, (Queue::Main, units(admission.weight)));
+    }
+
+    fn place(&mut self, slot: Slot, lane: LaneIndex, (queue, weight): (Queue, u16)) {
+        let at = slot.0 as usize;
+        if self.nodes.len() <= at {
+            self.nodes.resize(at + 1, Node::OUTSIDE);
+        }
+        let node = &mut self.nodes[at];
+        node.set(queue, 0);
+        node.weight = weight;
+        node.tick = self.lanes[lane.0 as usize].tick();
+        self.push(slot.0, lane, queue);
+    }
+
+    /// The segment was read.
+    pub(crate) fn touch(&mut self, slot: Slot, lane: LaneIndex) {
+        let tick = self.lanes[lane.0 as usize].tick();
+        let node = &mut self.nodes[slot.0 as usize];
+        if node.tick != tick {
+            node.tick = tick;
+            node.set(node.queue(), node.frequency() + 1);
+        }
+    }
+
+    /// The segment has grown or shrunk to `weight`.
+    pub(crate) fn resize(&mut self, slot: Slot, lane: LaneIndex, weight: u64) {
+        let new = units(weight);
+        let node = &mut self.nodes[slot.0 as usize];
+        let old = std::mem::replace(&mut node.weight, new);
+        let queue = node.queue();
+        let lane = &mut self.lanes[lane.0 as usize];
+        lane.admitted += u64::from(new.saturating_sub(old));
+        let list = lane.list(queue);
+        list.weight = list.weight + u64::from(new) - u64::from(old);
+    }
+
+    /// The segment is gone, for another reason than eviction.
+    pub(crate) fn forget(&mut self, slot: Slot, lane: LaneIndex) {
+        self.unlink(slot.0, lane);
+        self.nodes[slot.0 as usize].set(Queue::Outside, 0);
+    }
+
+    /// The segment was evicted: the ghost remembers a newcomer's name.
+    pub(crate) fn evicted(&mut self, slot: Slot, lane: LaneIndex, hash: u64) {
+        let newcomer = self.nodes[slot.0 as usize].queue() == Queue::Small;
+        self.forget(slot, lane);
+        if newcomer {
+            let lane = &mut self.lanes[lane.0 as usize];
+            lane.ghost.remember(hash, lane.admitted * WEIGHT_UNIT);
+        }
+    }
+
+    /// The segment of `lane` that should go next. It stays where it is until
+    /// [`Policy::evicted`] or [`Policy::forget`] is called, so asking twice may name it twice.
+    pub(crate) fn victim(
+        &mut self,
+        lane: LaneIndex,
+        is_pinned: impl Fn(Slot) -> bool,
+    ) -> Option<Slot> {
+        for step in 0..STEPS_MAX {
+            let of = &self.lanes[lane.0 as usize];
+            let small_first = of.small.oldest != NONE
+                && (of.small.weight > of.small_target || of.main.oldest == NONE);
+            let queue = if small_first { Queue::Small } else { Queue::Main };
+            let oldest = if small_first { of.small.oldest } else { of.main.oldest };
+            if oldest == NONE {
+                return None;
+            }
+            let node = self.nodes[oldest as usize];
+            if is_pinned(Slot(oldest)) {
+                // Somebody reads it right now. In the small queue it moves on, or a pinned
+                // newcomer at the end would hide all others behind it.
+                self.requeue(oldest, lane, (Queue::Main, node.frequency()));
+            } else if step >= STEPS_FAIR {
+                return Some(Slot(oldest));
+            } else if queue == Queue::Small && node.frequency() >= PROMOTE_AT {
+                self.requeue(oldest, lane, (Queue::Main, 0));
+            } else if queue == Queue::Main && node.frequency() > 0 {
+                self.requeue(oldest, lane, (Queue::Main, node.frequency() - 1));
+            } else {
+                return Some(Slot(oldest));
+            }
+        }
+        None
+    }
+
+    fn requeue(&mut self, at: u32, lane: LaneIndex, (queue, frequency): (Queue, u8)) {
+        self.unlink(at, lane);
+        self.nodes[at as usize].set(queue, frequency);
+        self.push(at, lane, queue);
+    }
+
+    fn push(&mut self, at: u32, lane: LaneIndex, queue: Queue) {
+        let list = self.lanes[lane.0 as usize].list(queue);
+        let before = std::mem::replace(&mut list.newest, at);
+        if before == NONE {
+            list.oldest = at;
+        } else {
+            self.nodes[before as usize].newer = at;
+        }
+        let node = &mut self.nodes[at as usize];
+        node.newer = NONE;
+        node.older = before;
+        list.weight += u64::from(node.weight);
+    }
+
+    fn unlink(&mut self, at: u32, lane: LaneIndex) {
+        let node = self.nodes[at as usize];
+        let list = self.lanes[lane.0 as usize].list(node.queue());
+        if node.newer == NONE {
+            list.newest = node.older;
+        } else {
+            self.nodes[node.newer as usize].older = node.older;
+        }
+        if node.older == NONE {
+            list.oldest = node.newer;
+        } else {
+            self.nodes[node.older as usize].newer = node.newer;
+        }
+        list.weight -= u64::from(node.weight);
+    }
+}
+
+fn units(weight: u64) -> u16 {
+    u16::try_from(weight.div_ceil(WEIGHT_UNIT)).expect("a segment weighs less than 256 MiB")
+}

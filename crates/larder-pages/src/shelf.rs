@@ -1,0 +1,348 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What the front door, the fill threads and recovery share: the catalogue, the directories, the
+//! index, the two caches (decoded records, open descriptors), and the ways things leave the disk.
+//!
+//! Lock order: a content's *stripe*, then the catalogue. A stripe is held while files or records
+//! of its contents change, so a file is never unlinked while another thread fills it; the
+//! catalogue is never held across a system call. Readers take no stripe: what they look up is
+//! checked by its checksum anyway.
+
+use std::{
+    fs::File,
+    io,
+    path::Path,
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use larder_core::{ContentId, Error, Metrics, Result};
+use quick_cache::{Weighter, sync::Cache};
+use rustix::io::Errno;
+
+use crate::{
+    Index, IndexKey, backing,
+    catalogue::{Catalogue, Evicted, Found, Incarnation, Removed},
+    disk::Directory,
+    evict::LaneIndex,
+    fill::Queue,
+    page_set::PageSet,
+    record::Record,
+    unflushed::Unflushed,
+};
+
+/// Contents share this many locks.
+const STRIPES: usize = 64;
+/// How long `verify` and `remove` wait for the records to be loaded after a start.
+const LOAD_WAIT_MAX: Duration = Duration::from_secs(60);
+/// A decoded record of a whole segment weighs about this much.
+const RECORD_BYTES: u64 = 1100;
+
+/// Weighs decoded records by the memory they take.
+#[derive(Debug, Clone)]
+struct ByBytes;
+
+impl Weighter<IndexKey, Arc<Record>> for ByBytes {
+    fn weight(&self, _key: &IndexKey, record: &Arc<Record>) -> u64 {
+        record.weight()
+    }
+}
+
+/// What is made before the shelf.
+pub(crate) struct Parts {
+    pub(crate) directories: Vec<Directory>,
+    pub(crate) index: Arc<dyn Index>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) catalogue: Catalogue,
+    pub(crate) queue: Queue,
+    pub(crate) unflushed: Unflushed,
+    pub(crate) descriptors_max: usize,
+    pub(crate) record_cache_bytes_max: u64,
+}
+
+/// The shared state of a page store.
+#[derive(Debug)]
+pub(crate) struct Shelf {
+    pub(crate) directories: Vec<Directory>,
+    pub(crate) index: Arc<dyn Index>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) queue: Queue,
+    pub(crate) unflushed: Unflushed,
+    /// Apart from the rest, because extents hold it and nothing else.
+    pub(crate) catalogue: Arc<Mutex<Catalogue>>,
+    loaded: Condvar,
+    closed: AtomicBool,
+    records: Cache<IndexKey, Arc<Record>, ByBytes>,
+    descriptors: Cache<Incarnation, Arc<File>>,
+    stripes: Vec<Mutex<()>>,
+}
+
+impl Shelf {
+    pub(crate) fn new(parts: Parts) -> Self {
+        let record_bytes = parts.record_cache_bytes_max;
+        let records = usize::try_from(record_bytes / RECORD_BYTES).unwrap_or(usize::MAX);
+        Self {
+            directories: parts.directories,
+            index: parts.index,
+            metrics: parts.metrics,
+            queue: parts.queue,
+            unflushed: parts.unflushed,
+            catalogue: Arc::new(Mutex::new(parts.catalogue)),
+            loaded: Condvar::new(),
+            closed: AtomicBool::new(false),
+            records: Cache::with_weighter(records.max(1), record_bytes, ByBytes),
+            descriptors: Cache::new(parts.descriptors_max),
+            stripes: (0..STRIPES).map(|_| Mutex::default()).collect(),
+        }
+    }
+
+    pub(crate) fn catalogue(&self) -> MutexGuard<'_, Catalogue> {
+        lock(&self.catalogue)
+    }
+
+    /// Keeps others from changing files and records of `content`.
+    pub(crate) fn stripe(&self, content: ContentId) -> MutexGuard<'_, ()> {
+        lock(&self.stripes[content.0 as usize % STRIPES])
+    }
+
+    pub(crate) fn root(&self, directory: LaneIndex) -> &Path {
+        &self.directories[directory.0 as usize].path
+    }
+
+    pub(crate) fn lanes(&self) -> impl Iterator<Item = LaneIndex> + use<> {
+        let count = u8::try_from(self.directories.len()).expect("checked when opened");
+        (0..count).map(LaneIndex)
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    /// Nothing is served or changed any more.
+    pub(crate) fn set_closed(&self) {
+        self.closed.store(true, Ordering::Release);
+        let _catalogue = self.catalogue();
+        self.loaded.notify_all();
+    }
+
+    /// Every record is in the catalogue now.
+    pub(crate) fn set_loaded(&self) {
+        self.catalogue().loading = false;
+        self.loaded.notify_all();
+    }
+
+    /// Waits until changes are possible.
+    pub(crate) fn wait_until_loaded(&self) -> Result<()> {
+        let catalogue = self.catalogue();
+        let waited = self.loaded.wait_timeout_while(catalogue, LOAD_WAIT_MAX, |catalogue| {
+            catalogue.loading && !self.is_closed()
+        });
+        let (_catalogue, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+        if self.is_closed() {
+            return Err(Error::unavailable("the page store is closed"));
+        }
+        if timeout.timed_out() {
+            return Err(Error::unavailable("the page store is still reading its records"));
+        }
+        Ok(())
+    }
+
+    /// The record under `key` if it can be used for `pages`: the cached one when it claims all
+    /// of them, else what the index has.
+    pub(crate) fn record(&self, key: IndexKey, pages: &PageSet) -> Result<Option<Arc<Record>>> {
+        if let Some(record) = self.records.get(&key)
+            && pages.minus(&record.pages()).is_empty()
+        {
+            return Ok(Some(record));
+        }
+        let bytes = self.index.get(&key)?;
+        let record = bytes.and_then(|bytes| Record::parse(&key, &bytes)).map(Arc::new);
+        match &record {
+            Some(record) => self.records.insert(key, Arc::clone(record)),
+            None => drop(self.records.remove(&key)),
+        }
+        Ok(record)
+    }
+
+    /// Puts a record; the caller holds the stripe.
+    pub(crate) fn put_record(&self, key: IndexKey, record: Record) -> Result<()> {
+        fail::fail_point!("pages::record", |_| Err(Error::unavailable("fail point")));
+        if record.pages().is_empty() {
+            return self.remove_record(key);
+        }
+        self.index.put(key, record.encode(&key))?;
+        self.records.insert(key, Arc::new(record));
+        Ok(())
+    }
+
+    fn remove_record(&self, key: IndexKey) -> Result<()> {
+        self.records.remove(&key);
+        self.index.remove(&key)
+    }
+
+    /// An open descriptor of a content's file.
+    pub(crate) fn descriptor(&self, content: ContentId, found: Found) -> io::Result<Arc<File>> {
+        if let Some(file) = self.descriptors.get(&found.incarnation) {
+            return Ok(file);
+        }
+        let file = Arc::new(backing::open_for_reading(self.root(found.directory), content)?);
+        self.descriptors.insert(found.incarnation, Arc::clone(&file));
+        // Whoever takes the content out closes its descriptor afterwards; if that happened
+        // between the look-up and the line above, this one would stay.
+        if !self.catalogue().is_current(content, found.incarnation) {
+            self.descriptors.remove(&found.incarnation);
+        }
+        Ok(file)
+    }
+
+    /// Evicts one segment of `directory`; `false` when there is none that can go.
+    pub(crate) fn evict_one(&self, directory: LaneIndex) -> bool {
+        let Some(key) = self.catalogue().candidate(directory) else { return false };
+        let _stripe = self.stripe(key.content);
+        // Another thread may have taken it, or a reader pinned it, meanwhile: then the caller
+        // asks again.
+        let evicted = self.catalogue().evict(key);
+        if let Some(evicted) = evicted {
+            self.metrics.pages_evicted.inc_by(u64::from(evicted.pages.count()));
+            self.free(&evicted);
+        }
+        true
+    }
+
+    /// Frees on disk what left the catalogue; the caller holds the stripe.
+    fn free(&self, evicted: &Evicted) {
+        let Evicted { key, directory, incarnation, .. } = *evicted;
+        // A record that stays claims pages that read as zeros: a plain miss.
+        if let Err(error) = self.remove_record(key) {
+            tracing::warn!(%error, "could not remove the record of an evicted segment");
+        }
+        let root = self.root(directory);
+        let freed = if evicted.last {
+            self.descriptors.remove(&incarnation);
+            backing::unlink(root, key.content)
+        } else {
+            punch(root, key, &PageSet::all())
+        };
+        match freed {
+            Ok(()) => self.catalogue().give_back(directory, evicted.bytes),
+            Err(error) => self.fault(directory, &error),
+        }
+    }
+
+    /// Drops a content with its records and its file; the caller holds the stripe. Returns the
+    /// bytes that gives back, at the latest when the last reader is done.
+    pub(crate) fn remove_content(&self, content: ContentId) -> Result<u64> {
+        let Some(removed) = self.catalogue().remove(content) else { return Ok(0) };
+        let mut outcome = Ok(removed.bytes);
+        for segment in &removed.segments {
+            let key = IndexKey { content, segment: *segment };
+            if let Err(error) = self.remove_record(key) {
+                outcome = Err(error);
+            }
+        }
+        self.unlink(content, &removed).and(outcome)
+    }
+
+    fn unlink(&self, content: ContentId, removed: &Removed) -> Result<u64> {
+        self.descriptors.remove(&removed.incarnation);
+        if let Err(error) = backing::unlink(self.root(removed.directory), content) {
+            self.fault(removed.directory, &error);
+            return Err(
+                Error::unavailable("a backing file could not be removed").with_source(error)
+            );
+        }
+        self.catalogue().unlinked(removed);
+        Ok(removed.bytes)
+    }
+
+    /// Drops single pages, keeping the rest of the segment; the caller holds the stripe.
+    pub(crate) fn drop_pages(&self, key: IndexKey, pages: &PageSet) -> Result<()> {
+        let Some((found, resident)) = ({
+            let catalogue = self.catalogue();
+            catalogue.find(key.content).map(|found| (found, catalogue.pages(key)))
+        }) else {
+            return Ok(());
+        };
+        let pages = pages.and(&resident);
+        if pages.is_empty() {
+            return Ok(());
+        }
+        let kept = resident.minus(&pages);
+        if kept.is_empty() && found.segments == 1 {
+            return self.remove_content(key.content).map(drop);
+        }
+        let bytes = self.catalogue().drop_pages(key, &pages);
+        if let Some(record) = self.record(key, &kept)? {
+            self.put_record(key, record.retain(&kept))?;
+        }
+        match punch(self.root(found.directory), key, &pages) {
+            Ok(()) => self.catalogue().give_back(found.directory, bytes),
+            Err(error) => self.fault(found.directory, &error),
+        }
+        Ok(())
+    }
+
+    /// Lets go of a content that lies in a directory out of service, without touching the disk;
+    /// the caller holds the stripe.
+    pub(crate) fn forget_content(&self, content: ContentId) {
+        let removed = self.catalogue().remove(content);
+        if let Some(removed) = removed {
+            self.descriptors.remove(&removed.incarnation);
+        }
+    }
+
+    /// Takes a directory out of service: its pages are misses from now on.
+    pub(crate) fn fault(&self, directory: LaneIndex, error: &io::Error) {
+        let mut catalogue = self.catalogue();
+        let lane = catalogue.lane(directory);
+        if lane.fault.is_none() {
+            lane.fault = Some(error.to_string());
+            let path = self.root(directory).display();
+            tracing::error!(directory = %path, %error, "a cache directory is out of service");
+        }
+    }
+}
+
+/// Frees pages of a segment; a file that is gone has nothing to free.
+pub(crate) fn punch(root: &Path, key: IndexKey, pages: &PageSet) -> io::Result<()> {
+    let file = match backing::open_for_writing(root, key.content) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        opened => opened?,
+    };
+    let first = key.segment.first_page().0;
+    for run in pages.runs(larder_core::SEGMENT_PAGES) {
+        backing::punch(&file, first + run.start..first + run.end)?;
+    }
+    Ok(())
+}
+
+/// What an error of the file system means for the directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    /// No space: others use the file system too.
+    Full,
+    /// Of this moment or this file only.
+    Passing,
+    /// The disk cannot be trusted any more.
+    Broken,
+}
+
+impl Trouble {
+    pub(crate) fn of(error: &io::Error) -> Self {
+        match Errno::from_io_error(error) {
+            Some(Errno::NOSPC | Errno::DQUOT) => Self::Full,
+            Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::FBIG | Errno::NOENT) => {
+                Self::Passing
+            }
+            _ => Self::Broken,
+        }
+    }
+}
+
+/// Locks; a panic of another holder leaves bookkeeping at worst a little off, and data is
+/// checked by its checksums, so going on beats giving up.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,9 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The page store against its front door: what is put is what is read, whatever is evicted,
+//! killed, flipped or taken away, and the disk never holds more than it may.
+
+mod bench;
+mod crash;
+mod directory;
+mod model;
+mod store;
