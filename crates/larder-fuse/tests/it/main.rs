@@ -1,0 +1,6 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The FUSE face against its front door: real mounts of a store in memory, used through the
+//! kernel as any program would.
+
+mod reading;
+mod support;

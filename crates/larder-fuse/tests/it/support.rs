@@ -1,0 +1,332 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A store in memory behind the interface of a worker, and a mount of it that is always taken
+//! away again.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    ops::Bound,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::{StreamExt, stream};
+use larder_client::{Filesystem, MountRecord, Parts, message::*};
+use larder_cluster::{
+    member::{Member, WorkerId},
+    registry::local::LocalRegistry,
+    wire::{
+        body::{Chunk, StreamedBytes},
+        service::Service,
+    },
+};
+use larder_core::{
+    ByteRange, Clock, Error, Freshness, Key, MemoryBudget, Metrics, Result, Status, UnixMillis,
+    Version,
+};
+use larder_fuse::{FuseFace, Settings};
+
+/// How the store behaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Mood {
+    #[default]
+    Well,
+    /// Requests are answered, but not within the first poll.
+    Slow,
+    /// Nothing is ever answered.
+    Silent,
+    /// Every request fails.
+    Down,
+}
+
+/// What is counted.
+#[derive(Debug, Default)]
+pub struct Counts {
+    pub stats: AtomicU64,
+    pub reads: AtomicU64,
+    pub lists: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Content {
+    bytes: Bytes,
+    version: u64,
+    modified: u64,
+}
+
+/// A worker whose store is a map.
+#[derive(Debug, Default)]
+pub struct Store {
+    objects: Mutex<BTreeMap<String, Content>>,
+    /// What listings still show for a key: an older version.
+    listed_before: Mutex<BTreeMap<String, Status>>,
+    mood: Mutex<Mood>,
+    versions: AtomicU64,
+    pub counts: Counts,
+}
+
+impl Store {
+    pub fn put(&self, key: &str, bytes: impl Into<Bytes>) {
+        let version = self.versions.fetch_add(1, Ordering::SeqCst) + 1;
+        let modified = 1_700_000_000_000 + version * 1000;
+        let content = Content { bytes: bytes.into(), version, modified };
+        self.objects.lock().unwrap().insert(key.to_owned(), content);
+    }
+
+    /// Overwrites, while listings go on showing what was there before.
+    pub fn put_behind_listings(&self, key: &str, bytes: impl Into<Bytes>) {
+        let before = self.status(key).unwrap();
+        self.listed_before.lock().unwrap().insert(key.to_owned(), before);
+        self.put(key, bytes);
+    }
+
+    pub fn remove(&self, key: &str) {
+        self.objects.lock().unwrap().remove(key);
+    }
+
+    pub fn set(&self, mood: Mood) {
+        *self.mood.lock().unwrap() = mood;
+    }
+
+    fn status(&self, key: &str) -> Result<Status> {
+        let objects = self.objects.lock().unwrap();
+        let content = objects.get(key).ok_or_else(|| Error::not_found("no such key"))?;
+        Ok(Status {
+            length: content.bytes.len() as u64,
+            version: Version::new(content.version.to_string()),
+            modified: UnixMillis(content.modified),
+            attributes: None,
+        })
+    }
+
+    async fn pass(&self) -> Result<()> {
+        let mood = *self.mood.lock().unwrap();
+        match mood {
+            Mood::Well => Ok(()),
+            Mood::Slow => {
+                tokio::time::timeout(Duration::from_millis(20), std::future::pending::<()>())
+                    .await
+                    .unwrap_err();
+                Ok(())
+            }
+            Mood::Silent => std::future::pending().await,
+            Mood::Down => Err(Error::unavailable("the store is down")),
+        }
+    }
+
+    fn page(&self, request: &ListRequest) -> ListPage {
+        let objects = self.objects.lock().unwrap();
+        let start = match &request.start {
+            ListStart::Beginning => Bound::Unbounded,
+            ListStart::After(key) | ListStart::Token(key) => Bound::Excluded(key.clone()),
+        };
+        let mut page = ListPage::default();
+        let mut last = String::new();
+        for key in objects.range((start, Bound::Unbounded)).map(|(key, _)| key) {
+            let Some(rest) = key.strip_prefix(&request.prefix) else { continue };
+            let cut = request.delimiter.as_ref().and_then(|delimiter| rest.find(delimiter));
+            let prefix = cut.map(|at| format!("{}{}", request.prefix, &rest[..=at]));
+            if prefix.is_some() && page.prefixes.last() == prefix.as_ref() {
+                last = key.clone();
+                continue;
+            }
+            if page.entries.len() + page.prefixes.len() == request.max as usize {
+                page.next = Some(last);
+                break;
+            }
+            match prefix {
+                Some(prefix) => page.prefixes.push(prefix),
+                None => page.entries.push(self.listed(key, &objects[key])),
+            }
+            last = key.clone();
+        }
+        page
+    }
+
+    fn listed(&self, key: &str, content: &Content) -> ListEntry {
+        let now = Status {
+            length: content.bytes.len() as u64,
+            version: Version::new(content.version.to_string()),
+            modified: UnixMillis(content.modified),
+            attributes: None,
+        };
+        let status = self.listed_before.lock().unwrap().get(key).cloned().unwrap_or(now);
+        ListEntry { key: Key::new(key).unwrap(), status }
+    }
+}
+
+#[async_trait]
+impl Service for Store {
+    async fn stat(&self, request: StatRequest) -> Result<StatReply> {
+        self.counts.stats.fetch_add(1, Ordering::SeqCst);
+        self.pass().await?;
+        let status = self.status(request.path.key.as_str())?;
+        Ok(StatReply { status, age: Duration::ZERO, outcome: Outcome::Hit })
+    }
+
+    async fn read(&self, request: ReadRequest) -> Result<ReadReply> {
+        self.counts.reads.fetch_add(1, Ordering::SeqCst);
+        self.pass().await?;
+        let key = request.path.key.as_str();
+        let status = self.status(key)?;
+        if request.pinned.is_some_and(|pinned| pinned.version != status.version) {
+            return Err(Error::stale("overwritten"));
+        }
+        let range = request.span.resolve(status.length);
+        let bytes = self.objects.lock().unwrap()[key].bytes.clone();
+        let cut = |range: ByteRange| {
+            let part = usize::try_from(range.start).unwrap()..usize::try_from(range.end).unwrap();
+            Ok(Chunk::Bytes(StreamedBytes { bytes: bytes.slice(part), lease: None }))
+        };
+        let body = stream::iter(range.map(cut)).boxed();
+        let head = ReadHead { status, age: Duration::ZERO, range, outcome: Outcome::Hit };
+        Ok(ReadReply { head, body })
+    }
+
+    async fn list(&self, request: ListRequest) -> Result<ListReply> {
+        self.counts.lists.fetch_add(1, Ordering::SeqCst);
+        self.pass().await?;
+        Ok(ListReply { page: Arc::new(self.page(&request)), age: Duration::ZERO })
+    }
+
+    async fn part(&self, _: PartRequest) -> Result<Option<PartReply>> {
+        Ok(None)
+    }
+
+    async fn load(&self, _: LoadRequest) -> Result<LoadReply> {
+        Ok(LoadReply::default())
+    }
+
+    async fn free(&self, _: FreeRequest) -> Result<FreeReply> {
+        Ok(FreeReply::default())
+    }
+
+    async fn explain(&self, request: StatRequest) -> Result<Explanation> {
+        let status = self.status(request.path.key.as_str()).ok();
+        Ok(Explanation {
+            uri: format!("mem://{}", request.path.key),
+            path: request.path,
+            owner: "here".into(),
+            age: status.as_ref().map(|_| Duration::from_millis(7)),
+            status,
+            freshness: "fresh".into(),
+            resident_pages: 1,
+            total_pages: 2,
+            resident_bytes: 65536,
+            fetches: 0,
+        })
+    }
+
+    async fn report(&self) -> Result<WorkerReport> {
+        Err(Error::unsupported("not here"))
+    }
+}
+
+/// A mount with one mount in it, `lake`, and what stands behind it.
+pub struct Mounted {
+    pub store: Arc<Store>,
+    pub filesystem: Arc<Filesystem>,
+    pub runtime: tokio::runtime::Runtime,
+    pub face: Option<FuseFace>,
+    pub directory: tempfile::TempDir,
+}
+
+/// Whether this machine can mount; says so visibly when it can't.
+pub fn can_mount() -> bool {
+    let can = Path::new("/dev/fuse").exists();
+    if !can {
+        eprintln!("SKIPPED: there is no /dev/fuse here");
+    }
+    can
+}
+
+pub fn filesystem(store: &Arc<Store>, freshness: Freshness) -> Arc<Filesystem> {
+    let member = Member { id: WorkerId(1), weight: 1, address: String::new() };
+    let record = MountRecord {
+        name: "lake".parse_name(),
+        uri: "mem://".into(),
+        endpoint: None,
+        freshness,
+        stale_if_error: None,
+    };
+    Filesystem::new(Parts {
+        registry: Arc::new(LocalRegistry::new(member, vec![record])),
+        worker: Arc::clone(store) as Arc<dyn Service>,
+        budget: MemoryBudget::new(64 << 20),
+        clock: Clock::system(),
+        metrics: Arc::new(Metrics::new()),
+    })
+}
+
+trait ParseName {
+    fn parse_name(&self) -> larder_core::MountName;
+}
+
+impl ParseName for str {
+    fn parse_name(&self) -> larder_core::MountName {
+        larder_core::MountName::new(self).unwrap()
+    }
+}
+
+pub fn settings() -> Settings {
+    Settings { operation_timeout_s: 1.try_into().unwrap(), ..Settings::default() }
+}
+
+impl Mounted {
+    pub fn new(freshness: Freshness) -> Self {
+        let store = Arc::new(Store::default());
+        let filesystem = filesystem(&store, freshness);
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let face = FuseFace::mount(
+            &settings(),
+            directory.path(),
+            Arc::clone(&filesystem),
+            runtime.handle().clone(),
+        )
+        .unwrap();
+        assert!(is_mounted(directory.path()), "no mount, no result");
+        Self { store, filesystem, runtime, face: Some(face), directory }
+    }
+
+    /// A path below the mount `lake`.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join("lake").join(name)
+    }
+
+    pub fn read(&self, name: &str) -> std::io::Result<Vec<u8>> {
+        assert!(is_mounted(self.directory.path()), "no mount, no result");
+        fs::read(self.path(name))
+    }
+
+    /// The names in a directory, in the order they came.
+    pub fn names(&self, name: &str) -> Vec<String> {
+        let entries = fs::read_dir(self.path(name)).unwrap();
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    }
+
+    pub fn count(&self, operation: &'static str, code: &str) -> u64 {
+        let labels =
+            larder_core::metric::FaceLabels { face: "fuse", operation, code: code.to_owned() };
+        self.filesystem.metrics().face_requests.get_or_create(&labels).get()
+    }
+}
+
+/// Whether a FUSE mount of ours lies exactly here.
+pub fn is_mounted(point: &Path) -> bool {
+    let point = point.to_str().unwrap();
+    let lines = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    lines.lines().any(|line| {
+        line.split(' ').nth(4) == Some(point) && line.contains(" - fuse.larder larder ")
+    })
+}
