@@ -3,15 +3,10 @@
 
 use larder_client::message::WorkerReport;
 use larder_core::{Error, Metrics, Result};
-use prometheus_client::{
-    encoding::text::encode,
-    metrics::info::Info,
-    registry::Registry,
-};
+use prometheus_client::{encoding::text::encode, metrics::info::Info, registry::Registry};
 
 /// The content type of what [`Scrape::text`] gives.
-pub(crate) const CONTENT_TYPE: &str =
-    "application/openmetrics-text; version=1.0.0; charset=utf-8";
+pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// All metrics of the process, registered once.
 #[derive(Debug)]

@@ -21,9 +21,7 @@ use http::{
 };
 use larder_client::{
     FreeProgress, LoadProgress, ReadOptions,
-    message::{
-        Explanation, FreeRequest, ListPage, ListRequest, ListStart, Outcome, StatRequest,
-    },
+    message::{Explanation, FreeRequest, ListPage, ListRequest, ListStart, Outcome, StatRequest},
 };
 use larder_core::{ByteRange, Error, Path, Span, Status};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -152,9 +150,7 @@ async fn cat(State(facts): State<Facts>, asked: Asked<CatQuery>) -> Result<Respo
     let span = match (query.offset.unwrap_or(0), query.length) {
         (0, None) => Span::All,
         (start, None) => Span::From(start),
-        (start, Some(length)) => {
-            Span::Range(ByteRange::new(start, start.saturating_add(length)))
-        }
+        (start, Some(length)) => Span::Range(ByteRange::new(start, start.saturating_add(length))),
     };
     let options = ReadOptions { span, ..ReadOptions::default() };
     let reading = facts.filesystem.read(&path, options).await?;

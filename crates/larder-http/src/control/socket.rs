@@ -89,11 +89,10 @@ async fn remove_stale(path: &Path) -> Result<()> {
             let pid = pid.map_or_else(String::new, |pid| format!(" (pid {pid})"));
             Err(Error::already_exists(format!("larder is already running{pid} on {shown}")))
         }
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            fs::remove_file(path).map_err(|error| {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path)
+            .map_err(|error| {
                 Error::invalid(format!("can't remove the stale socket {shown}")).with_source(error)
-            })
-        }
+            }),
         Err(error) => {
             Err(Error::invalid(format!("can't tell who owns {shown}")).with_source(error))
         }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use comfy_table::{Table, presets::NOTHING};
+use comfy_table::{Table, presets};
 use larder_client::message::WorkerReport;
 use larder_core::ByteSize;
 use larder_http::StatusDocument;
@@ -62,6 +62,6 @@ fn worker(report: &WorkerReport) -> Result<(), Failure> {
 
 fn table<const N: usize>(heads: [&str; N]) -> Table {
     let mut table = Table::new();
-    table.load_preset(NOTHING).set_header(heads);
+    table.load_style(presets::NOTHING).set_header(heads);
     table
 }

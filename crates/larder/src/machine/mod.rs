@@ -7,4 +7,4 @@ mod memory;
 
 pub(crate) use descriptors::{DescriptorLimit, raise_descriptor_limit};
 pub(crate) use disk::{Disk, default_cache_size};
-pub(crate) use memory::{MemoryLimit, default_budget, memory_limit};
+pub(crate) use memory::{default_budget, memory_limit};

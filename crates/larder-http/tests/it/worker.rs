@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A worker that holds one file, `/lake/a b`, and tells of one that breaks off, `/lake/broken`.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::{StreamExt, stream};
+use larder_client::{
+    MountRecord,
+    message::{
+        Explanation, FreeReply, FreeRequest, ListEntry, ListPage, ListReply, ListRequest,
+        LoadReply, LoadRequest, MountReport, Outcome, PartReply, PartRequest, ReadHead, ReadReply,
+        ReadRequest, StatReply, StatRequest, WorkerReport,
+    },
+};
+use larder_cluster::wire::{
+    body::{Chunk, StreamedBytes},
+    service::Service,
+};
+use larder_core::{Error, Key, Path, Result, Status, UnixMillis, Version};
+
+/// What the file holds.
+pub(crate) const CONTENT: &[u8] = b"0123456789";
+
+#[derive(Debug)]
+pub(crate) struct OneFile(pub(crate) MountRecord);
+
+fn status() -> Status {
+    Status {
+        length: CONTENT.len() as u64,
+        version: Version::new("v1"),
+        modified: UnixMillis(1_700_000_000_000),
+        attributes: None,
+    }
+}
+
+fn known(path: &Path) -> Result<Status> {
+    match path.key.as_str() {
+        "a b" | "broken" => Ok(status()),
+        "throttled" => Err(Error::exhausted("slow down").with_retry_after(Duration::from_secs(7))),
+        "denied" => Err(Error::denied("no rights")),
+        _ => Err(Error::not_found(format!("there is no {path}"))),
+    }
+}
+
+#[async_trait]
+impl Service for OneFile {
+    async fn stat(&self, request: StatRequest) -> Result<StatReply> {
+        let status = known(&request.path)?;
+        Ok(StatReply { status, age: Duration::from_secs(3), outcome: Outcome::Hit })
+    }
+
+    async fn read(&self, request: ReadRequest) -> Result<ReadReply> {
+        let status = known(&request.path)?;
+        let range = request.span.resolve(status.length);
+        let head = ReadHead { status, age: Duration::ZERO, range, outcome: Outcome::Hit };
+        let part = range.map_or(0..0, |range| range.start as usize..range.end as usize);
+        let bytes = Bytes::from_static(CONTENT).slice(part);
+        let mut chunks = Vec::new();
+        if request.path.key.as_str() == "broken" {
+            let bytes = bytes.slice(..4);
+            chunks.push(Ok(Chunk::Bytes(StreamedBytes { bytes, lease: None })));
+            chunks.push(Err(Error::unavailable("the store went away")));
+        } else if !bytes.is_empty() {
+            chunks.push(Ok(Chunk::Bytes(StreamedBytes { bytes, lease: None })));
+        }
+        Ok(ReadReply { head, body: stream::iter(chunks).boxed() })
+    }
+
+    async fn list(&self, request: ListRequest) -> Result<ListReply> {
+        let key = Key::new("a b")?;
+        let entries = if "a b".starts_with(&request.prefix) {
+            vec![ListEntry { key, status: status() }]
+        } else {
+            Vec::new()
+        };
+        let page = ListPage { entries, prefixes: Vec::new(), next: None };
+        Ok(ListReply { page: Arc::new(page), age: Duration::ZERO })
+    }
+
+    async fn part(&self, _: PartRequest) -> Result<Option<PartReply>> {
+        Ok(None)
+    }
+
+    async fn load(&self, request: LoadRequest) -> Result<LoadReply> {
+        let length = known(&request.path)?.length;
+        Ok(LoadReply { length, fetched_bytes: length, not_kept_bytes: 0 })
+    }
+
+    async fn free(&self, request: FreeRequest) -> Result<FreeReply> {
+        Ok(FreeReply { files: 1, bytes: if request.recursive { 20 } else { 10 } })
+    }
+
+    async fn explain(&self, request: StatRequest) -> Result<Explanation> {
+        Ok(Explanation {
+            uri: self.0.file_uri(&request.path.key),
+            path: request.path,
+            owner: "1".into(),
+            status: Some(status()),
+            age: None,
+            freshness: "fresh for 57 s more".into(),
+            resident_pages: 1,
+            total_pages: 1,
+            resident_bytes: 10,
+            fetches: 0,
+        })
+    }
+
+    async fn report(&self) -> Result<WorkerReport> {
+        Ok(WorkerReport {
+            id: "1".into(),
+            uptime_s: 5,
+            capacity_bytes: 1000,
+            resident_bytes: 10,
+            segments: 1,
+            statuses: 1,
+            memory_budget_bytes: 8 << 20,
+            memory_used_bytes: 4096,
+            disks: Vec::new(),
+            mounts: vec![MountReport {
+                record: self.0.clone(),
+                store_requests: 2,
+                store_read_bytes: 10,
+                cache_read_bytes: 10,
+                last_error: Some("secret-host refused".into()),
+            }],
+        })
+    }
+}
