@@ -8,7 +8,7 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
-    sync::{Arc, mpsc},
+    sync::{Arc, Mutex, PoisonError, mpsc},
     thread,
     time::Duration,
 };
@@ -46,8 +46,8 @@ pub struct FuseFace {
     /// `major:minor` of the mount, to know it from another that lies there later.
     device: String,
     unmounter: SessionUnmounter,
-    /// Closed when the session has ended.
-    ended: mpsc::Receiver<()>,
+    /// Closed when the session has ended. Locked only so that a face can be shared.
+    ended: Mutex<mpsc::Receiver<()>>,
     state: State,
 }
 
@@ -57,9 +57,17 @@ enum State {
     Unmounted,
 }
 
+/// What of a mount is left when it is out of sight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Left {
+    Nothing,
+    /// They work until they are closed or the process ends.
+    OpenFiles,
+}
+
 impl FuseFace {
     /// Mounts `filesystem` at the empty directory `mountpoint`. Work that has to wait for a store
-    /// is done on `runtime`, whose timers must be enabled.
+    /// is done on `runtime`, whose timers must be enabled and which must outlive the mount.
     ///
     /// # Errors
     /// One sentence that says what is in the way: no such directory, not empty, in use, no FUSE
@@ -92,7 +100,7 @@ impl FuseFace {
         };
         raise_read_ahead(&line.device);
         tracing::info!(mountpoint = %mountpoint.display(), "mounted");
-        let (device, state) = (line.device, State::Mounted);
+        let (device, ended, state) = (line.device, Mutex::new(ended), State::Mounted);
         Ok(Self { mountpoint, device, unmounter, ended, state })
     }
 
@@ -118,24 +126,26 @@ impl FuseFace {
         self.state = State::Unmounted;
         let mountpoint = self.mountpoint.clone();
         let shown = mountpoint.display();
+        let mut left = Left::Nothing;
         if self.is_ours()? {
-            self.detach().map_err(|error| {
+            left = self.detach().map_err(|error| {
                 Error::unavailable(format!(
                     "{shown} could not be unmounted; do it with `umount -l {shown}`"
                 ))
                 .with_source(error)
             })?;
         }
-        // An answer never comes: the channel closes when the session has ended.
-        match self.ended.recv_timeout(END_WAIT_MAX) {
-            Err(mpsc::RecvTimeoutError::Timeout) => {
-                tracing::info!(mountpoint = %shown, "unmounted; open files end with this process");
-            }
-            Ok(()) | Err(mpsc::RecvTimeoutError::Disconnected) => {
-                tracing::info!(mountpoint = %shown, "unmounted");
-            }
+        if left == Left::Nothing {
+            self.wait_for_end(END_WAIT_MAX);
         }
+        tracing::info!(mountpoint = %shown, "unmounted");
         Ok(())
+    }
+
+    fn wait_for_end(&mut self, bound: Duration) {
+        // A message never comes: the channel closes when the session has ended.
+        let ended = self.ended.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let _ = ended.recv_timeout(bound);
     }
 
     /// Whether it is this mount that lies at the mount point, and not none or another's.
@@ -144,25 +154,26 @@ impl FuseFace {
         Ok(line.is_some_and(|line| line.device == self.device))
     }
 
-    fn detach(&mut self) -> io::Result<()> {
+    fn detach(&mut self) -> io::Result<Left> {
         // The session's own way first, after which it does not try again at its end. For root it
         // fails while the mount is in use; for others it detaches at once.
         if self.unmounter.unmount().is_ok() {
-            return Ok(());
+            return Ok(Left::Nothing);
         }
         let tries = IDLE_WAIT_MAX.as_millis() / IDLE_WAIT_STEP.as_millis();
         for _ in 0..tries {
             match mountpoint::detach(&self.mountpoint, Detach::IfIdle) {
-                Ok(()) => return Ok(()),
+                Ok(()) => return Ok(Left::Nothing),
                 // Nothing else ends the wait early: the session can't end while in use.
                 Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
-                    let _ = self.ended.recv_timeout(IDLE_WAIT_STEP);
+                    self.wait_for_end(IDLE_WAIT_STEP);
                 }
                 Err(_) => break,
             }
         }
         tracing::warn!(mountpoint = %self.mountpoint.display(), "still in use, detaching it");
-        mountpoint::detach(&self.mountpoint, Detach::Lazily)
+        mountpoint::detach(&self.mountpoint, Detach::Lazily)?;
+        Ok(Left::OpenFiles)
     }
 }
 

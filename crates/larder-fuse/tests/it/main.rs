@@ -2,5 +2,8 @@
 //! The FUSE face against its front door: real mounts of a store in memory, used through the
 //! kernel as any program would.
 
+mod mounting;
+mod names;
 mod reading;
 mod support;
+mod versions;

@@ -17,7 +17,14 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{StreamExt, stream};
-use larder_client::{Filesystem, MountRecord, Parts, message::*};
+use larder_client::{
+    Filesystem, MountRecord, Parts,
+    message::{
+        Explanation, FreeReply, FreeRequest, ListEntry, ListPage, ListReply, ListRequest,
+        ListStart, LoadReply, LoadRequest, Outcome, PartReply, PartRequest, ReadHead, ReadReply,
+        ReadRequest, StatReply, StatRequest, WorkerReport,
+    },
+};
 use larder_cluster::{
     member::{Member, WorkerId},
     registry::local::LocalRegistry,
@@ -34,7 +41,7 @@ use larder_fuse::{FuseFace, Settings};
 
 /// How the store behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Mood {
+pub(crate) enum Mood {
     #[default]
     Well,
     /// Requests are answered, but not within the first poll.
@@ -47,10 +54,10 @@ pub enum Mood {
 
 /// What is counted.
 #[derive(Debug, Default)]
-pub struct Counts {
-    pub stats: AtomicU64,
-    pub reads: AtomicU64,
-    pub lists: AtomicU64,
+pub(crate) struct Counts {
+    pub(crate) stats: AtomicU64,
+    pub(crate) reads: AtomicU64,
+    pub(crate) lists: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -62,17 +69,17 @@ struct Content {
 
 /// A worker whose store is a map.
 #[derive(Debug, Default)]
-pub struct Store {
+pub(crate) struct Store {
     objects: Mutex<BTreeMap<String, Content>>,
     /// What listings still show for a key: an older version.
     listed_before: Mutex<BTreeMap<String, Status>>,
     mood: Mutex<Mood>,
     versions: AtomicU64,
-    pub counts: Counts,
+    pub(crate) counts: Counts,
 }
 
 impl Store {
-    pub fn put(&self, key: &str, bytes: impl Into<Bytes>) {
+    pub(crate) fn put(&self, key: &str, bytes: impl Into<Bytes>) {
         let version = self.versions.fetch_add(1, Ordering::SeqCst) + 1;
         let modified = 1_700_000_000_000 + version * 1000;
         let content = Content { bytes: bytes.into(), version, modified };
@@ -80,17 +87,17 @@ impl Store {
     }
 
     /// Overwrites, while listings go on showing what was there before.
-    pub fn put_behind_listings(&self, key: &str, bytes: impl Into<Bytes>) {
+    pub(crate) fn put_behind_listings(&self, key: &str, bytes: impl Into<Bytes>) {
         let before = self.status(key).unwrap();
         self.listed_before.lock().unwrap().insert(key.to_owned(), before);
         self.put(key, bytes);
     }
 
-    pub fn remove(&self, key: &str) {
+    pub(crate) fn remove(&self, key: &str) {
         self.objects.lock().unwrap().remove(key);
     }
 
-    pub fn set(&self, mood: Mood) {
+    pub(crate) fn set(&self, mood: Mood) {
         *self.mood.lock().unwrap() = mood;
     }
 
@@ -228,17 +235,18 @@ impl Service for Store {
     }
 }
 
-/// A mount with one mount in it, `lake`, and what stands behind it.
-pub struct Mounted {
-    pub store: Arc<Store>,
-    pub filesystem: Arc<Filesystem>,
-    pub runtime: tokio::runtime::Runtime,
-    pub face: Option<FuseFace>,
-    pub directory: tempfile::TempDir,
+/// A mount with one mount in it, `lake`, and what stands behind it. Unmounts first of all when it
+/// is dropped, also by a panic.
+pub(crate) struct Mounted {
+    pub(crate) face: Option<FuseFace>,
+    pub(crate) store: Arc<Store>,
+    pub(crate) filesystem: Arc<Filesystem>,
+    pub(crate) runtime: tokio::runtime::Runtime,
+    pub(crate) directory: tempfile::TempDir,
 }
 
 /// Whether this machine can mount; says so visibly when it can't.
-pub fn can_mount() -> bool {
+pub(crate) fn can_mount() -> bool {
     let can = Path::new("/dev/fuse").exists();
     if !can {
         eprintln!("SKIPPED: there is no /dev/fuse here");
@@ -246,10 +254,10 @@ pub fn can_mount() -> bool {
     can
 }
 
-pub fn filesystem(store: &Arc<Store>, freshness: Freshness) -> Arc<Filesystem> {
+pub(crate) fn filesystem(store: &Arc<Store>, freshness: Freshness) -> Arc<Filesystem> {
     let member = Member { id: WorkerId(1), weight: 1, address: String::new() };
     let record = MountRecord {
-        name: "lake".parse_name(),
+        name: larder_core::MountName::new("lake").unwrap(),
         uri: "mem://".into(),
         endpoint: None,
         freshness,
@@ -264,58 +272,50 @@ pub fn filesystem(store: &Arc<Store>, freshness: Freshness) -> Arc<Filesystem> {
     })
 }
 
-trait ParseName {
-    fn parse_name(&self) -> larder_core::MountName;
-}
-
-impl ParseName for str {
-    fn parse_name(&self) -> larder_core::MountName {
-        larder_core::MountName::new(self).unwrap()
-    }
-}
-
-pub fn settings() -> Settings {
+pub(crate) fn settings() -> Settings {
     Settings { operation_timeout_s: 1.try_into().unwrap(), ..Settings::default() }
 }
 
+pub(crate) fn runtime() -> tokio::runtime::Runtime {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.worker_threads(2).enable_all().build().unwrap()
+}
+
 impl Mounted {
-    pub fn new(freshness: Freshness) -> Self {
+    pub(crate) fn new(freshness: Freshness) -> Self {
         let store = Arc::new(Store::default());
         let filesystem = filesystem(&store, freshness);
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .enable_all()
-            .build()
-            .unwrap();
+        let runtime = runtime();
         let directory = tempfile::tempdir().unwrap();
-        let face = FuseFace::mount(
-            &settings(),
-            directory.path(),
-            Arc::clone(&filesystem),
-            runtime.handle().clone(),
-        )
-        .unwrap();
-        assert!(is_mounted(directory.path()), "no mount, no result");
-        Self { store, filesystem, runtime, face: Some(face), directory }
+        let mut mounted = Self { face: None, store, filesystem, runtime, directory };
+        mounted.face = Some(mounted.mount_at(mounted.directory.path()).unwrap());
+        assert!(is_mounted(mounted.directory.path()), "no mount, no result");
+        mounted
+    }
+
+    /// Mounts the same once more.
+    pub(crate) fn mount_at(&self, point: &Path) -> Result<FuseFace> {
+        let filesystem = Arc::clone(&self.filesystem);
+        FuseFace::mount(&settings(), point, filesystem, self.runtime.handle().clone())
     }
 
     /// A path below the mount `lake`.
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join("lake").join(name)
     }
 
-    pub fn read(&self, name: &str) -> std::io::Result<Vec<u8>> {
+    pub(crate) fn read(&self, name: &str) -> std::io::Result<Vec<u8>> {
         assert!(is_mounted(self.directory.path()), "no mount, no result");
         fs::read(self.path(name))
     }
 
     /// The names in a directory, in the order they came.
-    pub fn names(&self, name: &str) -> Vec<String> {
+    pub(crate) fn names(&self, name: &str) -> Vec<String> {
         let entries = fs::read_dir(self.path(name)).unwrap();
         entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
     }
 
-    pub fn count(&self, operation: &'static str, code: &str) -> u64 {
+    pub(crate) fn count(&self, operation: &'static str, code: &str) -> u64 {
         let labels =
             larder_core::metric::FaceLabels { face: "fuse", operation, code: code.to_owned() };
         self.filesystem.metrics().face_requests.get_or_create(&labels).get()
@@ -323,7 +323,7 @@ impl Mounted {
 }
 
 /// Whether a FUSE mount of ours lies exactly here.
-pub fn is_mounted(point: &Path) -> bool {
+pub(crate) fn is_mounted(point: &Path) -> bool {
     let point = point.to_str().unwrap();
     let lines = fs::read_to_string("/proc/self/mountinfo").unwrap();
     lines.lines().any(|line| {
