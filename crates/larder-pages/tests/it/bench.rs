@@ -23,7 +23,8 @@ use larder_pages::{
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) fn content(name: u64) -> ContentId {
-    ContentId(u128::from(Random::seeded(name).next()) << 64 | u128::from(name))
+    let random = Random::seeded(name);
+    ContentId(u128::from(random.next()) << 64 | u128::from(random.next()))
 }
 
 /// The bytes of a page of a content: random, fixed by name and number.
@@ -60,7 +61,7 @@ pub(crate) fn put_all(store: &PageStore, pages: Vec<NewPage>) -> Vec<PutOutcome>
     let count = pages.len();
     for (at, page) in pages.into_iter().enumerate() {
         let tell = tell.clone();
-        store.put(page, move |outcome| drop(tell.send((at, outcome))));
+        store.put(page, move |outcome| tell.send((at, outcome)).unwrap_or_default());
     }
     let mut outcomes = vec![None; count];
     for _ in 0..count {

@@ -1,0 +1,232 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The page store on disks that fail, stick or fill up. Apart from `it` because fail points are
+//! global to a process: each test here holds the scenario's lock while it runs.
+
+#[path = "../it/bench.rs"]
+#[expect(dead_code, reason = "this binary uses a part of it")]
+mod bench;
+
+use std::{path::Path, process::Command, sync::Arc, sync::mpsc, time::Duration};
+
+use fail::FailScenario;
+use larder_core::{ByteRange, Clock, Metrics, PAGE_SIZE, PageIndex};
+use larder_pages::{MemoryIndex, NotKept, PageStore, PutOutcome};
+use tempfile::tempdir;
+
+use bench::{allocated, content, eventually, new_page, open, options, put, put_all, read_all};
+
+const MIB: u64 = 1 << 20;
+const LENGTH: u64 = 4 * PAGE_SIZE;
+const KEPT: PutOutcome = PutOutcome::Kept;
+const FAULT: PutOutcome = PutOutcome::NotKept(NotKept::DiskFault);
+
+fn put_four(store: &PageStore, name: u64) -> Vec<PutOutcome> {
+    put_all(store, (0..4).map(|page| new_page(name, page, LENGTH)).collect())
+}
+
+#[test]
+fn a_stuck_disk_makes_nobody_wait() {
+    let scenario = FailScenario::setup();
+    let directory = tempdir().unwrap();
+    let mut small = options(&[(directory.path(), 64 * MIB)]);
+    small.fill_queue_bytes_max = larder_core::ByteSize(8 * PAGE_SIZE);
+    let index = Arc::new(MemoryIndex::new());
+    let store = PageStore::open(small, index, Arc::new(Metrics::new())).unwrap();
+    assert_eq!(put_four(&store, 1), [KEPT; 4]);
+    fail::cfg("pages::fill", "pause").unwrap();
+    let (tell, told) = mpsc::channel();
+    let clock = Clock::system();
+    for name in 2..200 {
+        let tell = tell.clone();
+        store.put(new_page(name, 0, LENGTH), move |outcome| tell.send(outcome).unwrap());
+    }
+    assert_eq!(read_all(&store, 1, LENGTH).good.len(), 4, "reading goes on");
+    let full = told.try_iter().filter(|o| *o == PutOutcome::NotKept(NotKept::QueueFull)).count();
+    assert_eq!(full, 198 - 8);
+    assert!(clock.elapsed() < Duration::from_secs(30), "198 puts took {:?}", clock.elapsed());
+    fail::remove("pages::fill");
+    let kept = (0..8).map(|_| told.recv_timeout(bench::PATIENCE).unwrap());
+    assert!(kept.into_iter().all(|outcome| outcome == KEPT));
+    store.close().unwrap();
+    scenario.teardown();
+}
+
+#[test]
+fn a_broken_disk_leaves_service_and_the_other_goes_on() {
+    let scenario = FailScenario::setup();
+    let (first, second) = (tempdir().unwrap(), tempdir().unwrap());
+    let both = options(&[(first.path(), 8 * MIB), (second.path(), 8 * MIB)]);
+    let metrics = Arc::new(Metrics::new());
+    let store = PageStore::open(both, Arc::new(MemoryIndex::new()), metrics.clone()).unwrap();
+    for name in 0..8 {
+        assert_eq!(put_four(&store, name), [KEPT; 4]);
+    }
+    fail::cfg("pages::fill", "1*return(EIO)").unwrap();
+    assert_eq!(put(&store, 100, 0, LENGTH), FAULT);
+    assert_eq!(metrics.pages_not_kept.get(), 1);
+    let faults: Vec<_> = store.usage().into_iter().filter_map(|usage| usage.fault).collect();
+    assert_eq!(faults.len(), 1);
+    assert!(faults[0].contains("Input/output error"), "{}", faults[0]);
+    for name in (0..8).chain([100]) {
+        let resident = read_all(&store, name, LENGTH).good.len();
+        assert!([0, 4].contains(&resident), "wholly there or a miss");
+        assert_eq!(put_four(&store, name), [KEPT; 4], "it moves to the healthy disk");
+        assert_eq!(read_all(&store, name, LENGTH).good.len(), 4);
+    }
+    fail::cfg("pages::create", "1*return(EROFS)").unwrap();
+    assert_eq!(put(&store, 101, 0, LENGTH), FAULT);
+    assert_eq!(put(&store, 102, 0, LENGTH), FAULT, "no disk is left");
+    assert!(read_all(&store, 1, LENGTH).good.is_empty());
+    store.close().unwrap();
+    scenario.teardown();
+}
+
+#[test]
+fn a_full_disk_shrinks_the_store_for_a_while() {
+    let scenario = FailScenario::setup();
+    let directory = tempdir().unwrap();
+    let store = open(directory.path(), 8 * MIB, Arc::new(MemoryIndex::new()));
+    for name in 0..8 {
+        assert_eq!(put_four(&store, name), [KEPT; 4]);
+    }
+    let before = allocated(directory.path());
+    fail::cfg("pages::fill", "1*return(ENOSPC)").unwrap();
+    assert_eq!(put_four(&store, 100)[0], PutOutcome::NotKept(NotKept::NoRoom));
+    for name in 200..204 {
+        assert_eq!(put_four(&store, name), [KEPT; 4], "others make room");
+        assert!(allocated(directory.path()) <= before);
+    }
+    for name in 300..700 {
+        put_four(&store, name);
+    }
+    assert!(allocated(directory.path()) > 2 * before, "it grows again");
+    assert!(store.usage()[0].fault.is_none());
+    scenario.teardown();
+}
+
+#[test]
+fn a_record_that_cannot_be_written_leaves_nothing_behind() {
+    let scenario = FailScenario::setup();
+    let directory = tempdir().unwrap();
+    let store = open(directory.path(), 8 * MIB, Arc::new(MemoryIndex::new()));
+    assert_eq!(put(&store, 1, 0, LENGTH), KEPT);
+    let used = store.usage()[0].resident;
+    fail::cfg("pages::record", "1*return").unwrap();
+    assert_eq!(put(&store, 1, 1, LENGTH), FAULT);
+    assert_eq!(allocated(directory.path()), PAGE_SIZE);
+    assert_eq!(store.usage()[0].resident, used);
+    assert_eq!(read_all(&store, 1, LENGTH).good, [0]);
+    assert_eq!(put(&store, 1, 1, LENGTH), KEPT);
+    scenario.teardown();
+}
+
+#[test]
+fn what_cannot_be_freed_stays_counted() {
+    for point in ["pages::punch", "pages::unlink"] {
+        let scenario = FailScenario::setup();
+        let directory = tempdir().unwrap();
+        let store = open(directory.path(), MIB, Arc::new(MemoryIndex::new()));
+        // Segments of one long file are punched, short files are unlinked.
+        let (names, stride, length) =
+            if point == "pages::punch" { (1, 256, 1 << 32) } else { (64, 1, LENGTH) };
+        fail::cfg(point, "return(EIO)").unwrap();
+        for nth in 0..32 {
+            let name = if names == 1 { 1 } else { nth };
+            let page = if names == 1 { nth as u32 * stride } else { 0 };
+            put(&store, name, page, length);
+            assert!(allocated(directory.path()) <= MIB);
+        }
+        assert!(store.usage()[0].fault.is_some(), "{point}");
+        scenario.teardown();
+    }
+}
+
+#[test]
+fn dying_between_write_and_record_leaks_nothing() {
+    let scenario = FailScenario::setup();
+    let directory = tempdir().unwrap();
+    let index = Arc::new(MemoryIndex::new());
+    let store = open(directory.path(), 8 * MIB, index.clone());
+    assert_eq!(put(&store, 1, 0, LENGTH), KEPT);
+    fail::cfg("pages::record", "panic").unwrap();
+    let closed = PutOutcome::NotKept(NotKept::Closed);
+    assert_eq!(put(&store, 1, 2, LENGTH), closed, "answered although the thread met a defect");
+    assert_eq!(allocated(directory.path()), 2 * PAGE_SIZE, "written, not recorded");
+    fail::remove("pages::record");
+    assert_eq!(put(&store, 2, 0, LENGTH), KEPT, "the thread lives on");
+    drop(store);
+    let store = open(directory.path(), 8 * MIB, index);
+    eventually("the stray page goes", || allocated(directory.path()) == 2 * PAGE_SIZE);
+    assert_eq!(read_all(&store, 1, LENGTH).good, [0]);
+    scenario.teardown();
+}
+
+/// A file system of its own, unmounted when dropped.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    fn mount(bytes: u64) -> Option<Self> {
+        let point = tempdir().unwrap();
+        let size = format!("size={bytes}");
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &size, "tmpfs"])
+            .arg(point.path())
+            .output();
+        let mounted = mounted.is_ok_and(|output| output.status.success());
+        mounted.then_some(Self(point))
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let unmounted = Command::new("umount").arg("-l").arg(self.path()).status();
+        assert!(unmounted.is_ok_and(|status| status.success()));
+    }
+}
+
+#[test]
+fn a_real_full_file_system() {
+    let scenario = FailScenario::setup();
+    let Some(disk) = SmallDisk::mount(8 * MIB) else {
+        eprintln!("skipped: mounting a small file system needs root");
+        return;
+    };
+    let store = open(disk.path(), 64 * MIB, Arc::new(MemoryIndex::new()));
+    assert!(store.usage()[0].capacity.0 <= 8 * MIB, "cut to the file system");
+    std::fs::write(disk.path().join("somebody-else"), vec![1; 4 << 20]).unwrap();
+    let mut kept = 0;
+    for name in 0..100 {
+        kept += put_four(&store, name).iter().filter(|outcome| **outcome == KEPT).count();
+        assert!(read_all(&store, name, LENGTH).bad.is_empty());
+    }
+    assert!(kept > 200, "it lives with what is left: {kept}");
+    assert!(store.usage()[0].fault.is_none());
+    store.close().unwrap();
+    drop(store);
+    drop(disk);
+    scenario.teardown();
+}
+
+#[test]
+fn a_disk_that_cannot_be_read_is_a_miss() {
+    let scenario = FailScenario::setup();
+    let directory = tempdir().unwrap();
+    let store = open(directory.path(), 8 * MIB, Arc::new(MemoryIndex::new()));
+    put_four(&store, 1);
+    // A directory in the file's place: it can be opened, not read.
+    let hex = content(1).to_string();
+    let path = directory.path().join("pages").join(&hex[..2]).join(&hex[2..]);
+    std::fs::remove_file(&path).unwrap();
+    std::fs::create_dir(&path).unwrap();
+    let whole = ByteRange { start: 0, end: LENGTH };
+    drop(store.get(content(1), LENGTH, whole));
+    let all: Vec<PageIndex> = (0..4).map(PageIndex).collect();
+    store.verify(content(1), LENGTH, &all).unwrap();
+    assert!(store.usage()[0].fault.is_some());
+    assert!(read_all(&store, 1, LENGTH).good.is_empty());
+    scenario.teardown();
+}
