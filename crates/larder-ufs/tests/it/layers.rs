@@ -1,1 +1,135 @@
-// x
+// SPDX-License-Identifier: Apache-2.0
+//! What each layer adds, and where it stops.
+
+use std::{sync::Arc, time::Duration};
+
+use futures::StreamExt;
+use larder_core::{Attributes, Clock, ErrorKind, Key, Random, Span, UnixMillis, Version};
+use larder_ufs::{
+    Condition, ReadOutcome, UnderStorage,
+    layer::{
+        fault::{Faults, Faulty, Operation, Rule, Toxic},
+        limit::{self, Limited},
+        retry::{Retried, RetryPolicy},
+    },
+    memory::MemoryStore,
+};
+
+fn key() -> Key {
+    Key::new("k").expect("a legal key")
+}
+
+fn faulty(clock: &Clock) -> (Faulty<MemoryStore>, Faults) {
+    let store = MemoryStore::new("m", clock.clone());
+    store.put(&key(), vec![7; 200_000]);
+    let faults = Faults::default();
+    (Faulty::new(store, faults.clone(), clock.clone()), faults)
+}
+
+/// A policy without waits worth mentioning.
+fn quick() -> RetryPolicy {
+    RetryPolicy { wait_first: Duration::from_micros(1), ..RetryPolicy::default() }
+}
+
+fn retried(policy: RetryPolicy) -> (Retried<Faulty<MemoryStore>>, Faults) {
+    let clock = Clock::system();
+    let (store, faults) = faulty(&clock);
+    (Retried::new(store, policy, clock, Arc::new(Random::seeded(3))), faults)
+}
+
+#[tokio::test]
+async fn what_passes_is_tried_again_until_the_tries_are_used() {
+    let (store, faults) = retried(quick());
+    for kind in [ErrorKind::Unavailable, ErrorKind::Exhausted] {
+        faults.add(Rule::on(Operation::Stat, Toxic::Fail(kind)).times(2));
+        let before = faults.calls(Operation::Stat);
+        store.stat(&key()).await.expect("the third try");
+        assert_eq!(faults.calls(Operation::Stat) - before, 3);
+    }
+    faults.add(Rule::on(Operation::Stat, Toxic::Fail(ErrorKind::Unavailable)));
+    let before = faults.calls(Operation::Stat);
+    store.stat(&key()).await.expect_err("never works");
+    assert_eq!(faults.calls(Operation::Stat) - before, 5);
+}
+
+#[tokio::test]
+async fn what_stays_wrong_and_what_may_not_be_repeated_is_tried_once() {
+    let (store, faults) = retried(quick());
+    for kind in [ErrorKind::NotFound, ErrorKind::Denied, ErrorKind::Stale, ErrorKind::Invalid] {
+        faults.add(Rule::on(Operation::Read, Toxic::Fail(kind)).times(1));
+        let read = store.read(&key(), Span::All, &Condition::None).await;
+        assert_eq!(read.err().map(|error| error.kind()), Some(kind));
+    }
+    assert_eq!(faults.calls(Operation::Read), 4);
+    faults.add(Rule::on(Operation::Write, Toxic::Fail(ErrorKind::Unavailable)).times(1));
+    let body = futures::stream::empty().boxed();
+    store.write(&key(), 0, body, &Attributes::default()).await.expect_err("a body is gone");
+    assert_eq!(faults.calls(Operation::Write), 1);
+    faults.add(Rule::on(Operation::Read, Toxic::CutBody(10)));
+    let read = store.read(&key(), Span::All, &Condition::None).await.expect("the head is fine");
+    let ReadOutcome::Content(mut content) = read else { panic!("bytes") };
+    assert_eq!(content.body.next().await.expect("a chunk").expect("10 bytes").len(), 10);
+    assert!(content.body.next().await.expect("an end").is_err());
+    assert_eq!(faults.calls(Operation::Read), 5);
+}
+
+#[tokio::test]
+async fn a_wait_beyond_the_total_is_not_waited() {
+    let (store, faults) = retried(quick());
+    let toxic = Toxic::FailWithRetryAfter(ErrorKind::Exhausted, Duration::from_secs(60));
+    faults.add(Rule::on(Operation::List, toxic));
+    store.list(&Default::default()).await.expect_err("handed up at once");
+    assert_eq!(faults.calls(Operation::List), 1);
+}
+
+#[tokio::test]
+async fn a_place_is_held_until_the_body_is_gone_and_the_wait_is_bounded() {
+    let clock = Clock::manual(UnixMillis(0));
+    let (store, _) = faulty(&clock);
+    let store = Arc::new(Limited::new(store, 1, clock.clone()));
+    let first = store.read(&key(), Span::All, &Condition::None).await.expect("a place");
+    let waiting = tokio::spawn({
+        let store = Arc::clone(&store);
+        async move { store.stat(&key()).await.map_err(|error| error.kind()) }
+    });
+    while !waiting.is_finished() {
+        tokio::task::yield_now().await;
+        clock.advance(limit::WAIT_MAX / 4);
+    }
+    assert_eq!(waiting.await.expect("no panic"), Err(ErrorKind::Exhausted));
+    drop(first);
+    let ReadOutcome::Content(mut content) =
+        store.read(&key(), Span::All, &Condition::None).await.expect("the place is free")
+    else {
+        panic!("bytes")
+    };
+    while content.body.next().await.is_some() {}
+    store.stat(&key()).await.expect("a body at its end holds no place");
+}
+
+#[tokio::test]
+async fn toxics_do_what_their_names_say() {
+    let clock = Clock::system();
+    let (store, faults) = faulty(&clock);
+    faults.add(Rule::on(Operation::Stat, Toxic::WrongVersion(Version::new("w"))).skip(1).times(1));
+    let told = |status: larder_core::Status| status.version.as_str().to_owned();
+    let truth = told(store.stat(&key()).await.expect("a status"));
+    assert_eq!(told(store.stat(&key()).await.expect("a status")), "w");
+    assert_eq!(told(store.stat(&key()).await.expect("a status")), truth);
+    faults.add(Rule::on(Operation::Delete, Toxic::LoseAnswer(ErrorKind::Unavailable)).times(1));
+    faults.add(Rule::on(Operation::Read, Toxic::FlipBit(70_000)).times(1));
+    let read = store.read(&key(), Span::All, &Condition::None).await.expect("bytes");
+    let ReadOutcome::Content(content) = read else { panic!("bytes") };
+    let chunks: Vec<_> = content.body.map(|chunk| chunk.expect("no error")).collect().await;
+    let bytes = chunks.concat();
+    assert_eq!(bytes.iter().position(|byte| *byte != 7), Some(70_000));
+    faults.add(Rule::on(Operation::Read, Toxic::StallBody(5)));
+    let read = store.read(&key(), Span::All, &Condition::None).await.expect("bytes");
+    let ReadOutcome::Content(mut content) = read else { panic!("bytes") };
+    assert_eq!(content.body.next().await.expect("a chunk").expect("5 bytes").len(), 5);
+    let next = tokio::time::timeout(Duration::from_millis(20), content.body.next()).await;
+    assert!(next.is_err(), "silence");
+    store.delete(&key()).await.expect_err("the answer is lost");
+    faults.clear();
+    assert_eq!(store.stat(&key()).await.map_err(|e| e.kind()), Err(ErrorKind::NotFound));
+}
