@@ -230,7 +230,7 @@ fn check_directory(point: &Path) -> Result<PathBuf> {
 /// passed over.
 fn find_line(text: &[u8], point: &Path) -> Option<MountLine> {
     let lines = text.split(|&byte| byte == b'\n');
-    let matching = lines.filter_map(|line| {
+    let mut matching = lines.filter_map(|line| {
         let mut fields = line.split(|&byte| byte == b' ');
         let device = fields.nth(2)?;
         let mounted = fields.nth(1)?;
@@ -238,7 +238,7 @@ fn find_line(text: &[u8], point: &Path) -> Option<MountLine> {
         let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
         (unescape(mounted) == point).then(|| MountLine { device: text(device), kind: text(kind) })
     });
-    matching.last()
+    matching.next_back()
 }
 
 /// Blanks and the like stand as three octal digits behind a backslash.
