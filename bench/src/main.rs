@@ -12,7 +12,7 @@ use larder_bench::{
     measure::{
         fuse_read, miss, noise,
         plan::{Effort, Plan, RealOrigin},
-        s3_get, store_proxy,
+        s3_get, stat, store_proxy,
     },
     process::larder::Store,
     report::{json, row::Row, table},
@@ -58,6 +58,8 @@ enum What {
     FuseRead,
     /// Cold GETs against asking the store directly.
     Miss,
+    /// Statuses from the metadata store.
+    Stat,
     /// The store proxy: its delay, its rate, its speed.
     StoreProxy,
     /// nginx against nginx: what the harness itself adds.
@@ -80,9 +82,10 @@ fn main() -> ExitCode {
 /// Runs what was asked for; whether every floor holds.
 fn run(arguments: &Arguments) -> Result<bool> {
     let plan = plan(arguments)?;
-    let benches: [(What, Measure); 5] = [
+    let benches: [(What, Measure); 6] = [
         (What::Noise, noise::measure),
         (What::StoreProxy, store_proxy::measure),
+        (What::Stat, stat::measure),
         (What::S3Get, s3_get::measure),
         (What::FuseRead, fuse_read::measure),
         (What::Miss, miss::measure),

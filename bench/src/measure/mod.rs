@@ -8,4 +8,5 @@ pub mod miss;
 pub mod noise;
 pub mod plan;
 pub mod s3_get;
+pub mod stat;
 pub mod store_proxy;
