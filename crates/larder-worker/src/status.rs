@@ -221,7 +221,7 @@ impl Worker {
                 (Some(status), Some(Known { checked, .. }))
                     if mount.bridges(self.clock.now().since(checked)) =>
                 {
-                    Ok(Opened { status, checked, outcome: Outcome::StaleIfError })
+                    Ok(Opened::new(status, checked, Outcome::StaleIfError))
                 }
                 _ => Err(error),
             },

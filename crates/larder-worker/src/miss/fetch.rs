@@ -17,7 +17,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use larder_core::{ByteRange, Clock, ContentId, Error, Lease, PAGE_SIZE, PageIndex, Result};
+use larder_core::{ByteRange, ContentId, Error, Lease, PAGE_SIZE, PageIndex, Result};
 use larder_pages::PutOutcome;
 use tokio::sync::Notify;
 

@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use futures::StreamExt;
 use larder_core::{Attributes, Clock, Error, Key, Result, Span, Status};
 use larder_ufs::{
-    MemoryStore,
+    memory::MemoryStore,
     under_storage::{
         ByteStream, Condition, ListPage, ListRequest, PartInfo, ReadOutcome, UnderStorage,
     },

@@ -141,8 +141,10 @@ pub(crate) async fn drain(mut body: Body) -> Result<Vec<u8>> {
 
 pub(crate) fn noise(length: usize, seed: u64) -> Vec<u8> {
     let random = Random::seeded(seed);
-    let mut bytes: Vec<u8> =
-        std::iter::repeat_with(|| random.next().to_le_bytes()).take(length / 8 + 1).flatten().collect();
+    let mut bytes: Vec<u8> = std::iter::repeat_with(|| random.next().to_le_bytes())
+        .take(length / 8 + 1)
+        .flatten()
+        .collect();
     bytes.truncate(length);
     bytes
 }

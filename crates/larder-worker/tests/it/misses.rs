@@ -104,7 +104,8 @@ async fn a_sequential_reader_may_fetch_ahead() {
     kitchen.put("cold", &bytes);
     kitchen.worker.stat(StatRequest { path: path("cold"), attributes: false }).await.unwrap();
     let start = Span::Range(ByteRange::new(0, 65_536));
-    let ahead = larder_cluster::wire::message::ReadRequest { ahead: 1 << 20, ..request("cold", start) };
+    let ahead =
+        larder_cluster::wire::message::ReadRequest { ahead: 1 << 20, ..request("cold", start) };
     let (_, got) = kitchen.read_with(ahead).await.unwrap();
     assert!(got == bytes[..65_536]);
     let next = Span::Range(ByteRange::new(65_536, 65_536 + (1 << 20)));

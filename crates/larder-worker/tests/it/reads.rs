@@ -105,7 +105,8 @@ async fn a_page_that_fails_its_check_is_dropped_and_fetched_again() {
     let error = kitchen.read("rotten", Span::All).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Corrupt, "the check catches it");
     let suspects = (0..5).map(PageIndex).collect();
-    let again = larder_cluster::wire::message::ReadRequest { suspects, ..request("rotten", Span::All) };
+    let again =
+        larder_cluster::wire::message::ReadRequest { suspects, ..request("rotten", Span::All) };
     let (_, got) = kitchen.read_with(again).await.unwrap();
     assert!(got == bytes);
 }
