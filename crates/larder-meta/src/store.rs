@@ -261,6 +261,8 @@ impl MetaStore {
     ) -> Result<BTreeMap<Vec<u8>, Vec<u8>>> {
         let start = match after {
             Some(after) if after >= prefix => Bound::Excluded(after),
+            // The engine knows no empty keys, not even to start at.
+            _ if prefix.is_empty() => Bound::Unbounded,
             _ => Bound::Included(prefix),
         };
         let window =

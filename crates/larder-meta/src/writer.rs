@@ -212,19 +212,22 @@ impl Shared {
     }
 
     fn write(&self, batch: &Batch) -> Result<()> {
-        for table in [Table::Statuses, Table::Residency] {
-            let changes = batch.table(table);
-            let Err(error) = self.database.apply(table, changes, TRANSACTION_RECORDS) else {
-                continue;
-            };
-            self.dropped.fetch_add(changes.len() as u64, Ordering::Relaxed);
-            tracing::warn!(%error, changes = changes.len(), ?table, "metadata not kept");
-            if let Err(error) = self.database.forget(table, changes, TRANSACTION_RECORDS) {
-                tracing::warn!(%error, ?table, "what it replaces could not be forgotten either");
-            }
-            return Err(self.failed("writing metadata", error));
+        let statuses = self.write_table(Table::Statuses, batch);
+        let residency = self.write_table(Table::Residency, batch);
+        statuses.and(residency)
+    }
+
+    fn write_table(&self, table: Table, batch: &Batch) -> Result<()> {
+        let changes = batch.table(table);
+        let Err(error) = self.database.apply(table, changes, TRANSACTION_RECORDS) else {
+            return Ok(());
+        };
+        self.dropped.fetch_add(changes.len() as u64, Ordering::Relaxed);
+        tracing::warn!(%error, changes = changes.len(), ?table, "metadata not kept");
+        if let Err(error) = self.database.forget(table, changes, TRANSACTION_RECORDS) {
+            tracing::warn!(%error, ?table, "what it replaces could not be forgotten either");
         }
-        Ok(())
+        Err(self.failed("writing metadata", error))
     }
 }
 
