@@ -129,7 +129,7 @@ fn complete(reply: &mut Reply) -> Refusal {
 fn to_reply(refusal: &Refusal, method: &Method, uri: &Uri, id: &HeaderValue) -> Reply {
     let mut reply = Reply::new(Body::empty());
     *reply.status_mut() = refusal.status;
-    *reply.headers_mut() = refusal.headers.clone();
+    reply.headers_mut().extend(refusal.headers.iter().cloned());
     if *method != Method::HEAD {
         let id = id.to_str().unwrap_or("");
         *reply.body_mut() = Body::from(refusal.to_xml(uri.path(), id));

@@ -260,7 +260,7 @@ impl Found<'_> {
                 // The version that is there, so that the client can go on with it.
                 for name in [header::ETAG, header::LAST_MODIFIED] {
                     if let Some(value) = headers.remove(&name) {
-                        refusal.headers.insert(name, value);
+                        refusal.headers.push((name, value));
                     }
                 }
                 return Err(refusal);
@@ -306,6 +306,7 @@ fn not_satisfiable(request: &HeaderMap, length: u64) -> Refusal {
         .with("RangeRequested", asked)
         .with("ActualObjectSize", length.to_string());
     let value = HeaderValue::try_from(format!("bytes */{length}"));
-    refusal.headers.insert(header::CONTENT_RANGE, value.expect("digits can stand in a header"));
+    let value = value.expect("digits can stand in a header");
+    refusal.headers.push((header::CONTENT_RANGE, value));
     refusal
 }

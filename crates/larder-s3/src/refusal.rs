@@ -3,7 +3,7 @@
 
 use std::{borrow::Cow, time::Duration};
 
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderName, HeaderValue, StatusCode, header};
 use larder_core::{Error, ErrorKind};
 
 use crate::xml::Document;
@@ -22,7 +22,7 @@ pub(crate) struct Refusal {
     /// Further elements of the document.
     pub(crate) fields: Vec<(&'static str, String)>,
     /// Further headers.
-    pub(crate) headers: HeaderMap,
+    pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl Refusal {
@@ -36,7 +36,7 @@ impl Refusal {
             code: code.into(),
             message: message.into(),
             fields: Vec::new(),
-            headers: HeaderMap::new(),
+            headers: Vec::new(),
         }
     }
 
@@ -67,7 +67,7 @@ impl Refusal {
         if error.kind() == ErrorKind::Exhausted {
             let wait = error.retry_after().unwrap_or(RETRY_AFTER);
             let seconds = HeaderValue::from(wait.as_secs().max(1));
-            refusal.headers.insert(header::RETRY_AFTER, seconds);
+            refusal.headers.push((header::RETRY_AFTER, seconds));
         }
         refusal
     }
