@@ -57,15 +57,18 @@ impl Service for OneFile {
         let head = ReadHead { status, age: Duration::ZERO, range, outcome: Outcome::Hit };
         let part = range.map_or(0..0, |range| range.start as usize..range.end as usize);
         let bytes = Bytes::from_static(CONTENT).slice(part);
-        let mut chunks = Vec::new();
-        if request.path.key.as_str() == "broken" {
-            let bytes = bytes.slice(..4);
-            chunks.push(Ok(Chunk::Bytes(StreamedBytes { bytes, lease: None })));
-            chunks.push(Err(Error::unavailable("the store went away")));
-        } else if !bytes.is_empty() {
-            chunks.push(Ok(Chunk::Bytes(StreamedBytes { bytes, lease: None })));
-        }
-        Ok(ReadReply { head, body: stream::iter(chunks).boxed() })
+        let streamed = |bytes| Ok(Chunk::Bytes(StreamedBytes { bytes, lease: None }));
+        let body = if request.path.key.as_str() == "broken" {
+            // What came before the break is on its way before the break is known.
+            let broken = async {
+                tokio::task::yield_now().await;
+                Err(Error::unavailable("the store went away"))
+            };
+            stream::iter([streamed(bytes.slice(..4))]).chain(stream::once(broken)).boxed()
+        } else {
+            stream::iter((!bytes.is_empty()).then(|| streamed(bytes))).boxed()
+        };
+        Ok(ReadReply { head, body })
     }
 
     async fn list(&self, request: ListRequest) -> Result<ListReply> {
