@@ -193,12 +193,9 @@ struct IdentityHttp {
 impl HttpSend for IdentityHttp {
     async fn http_send(&self, request: Request<Bytes>) -> reqsign_core::Result<Response<Bytes>> {
         let failed = |what: &str| reqsign_core::Error::unexpected(what.to_owned());
-        let bound = match request.uri().host() {
-            Some("169.254.169.254" | "169.254.170.2" | "169.254.170.23" | "[fd00:ec2::254]") => {
-                METADATA_MAX
-            }
-            _ => IDENTITY_MAX,
-        };
+        let near = request.uri().host().is_some_and(|host| host.starts_with("169.254."));
+        let metadata = near || request.uri().path().starts_with("/latest/");
+        let bound = if metadata { METADATA_MAX } else { IDENTITY_MAX };
         let request =
             request.map(|body| Full::new(body).map_err(|never| match never {}).boxed_unsync());
         let exchange = async {

@@ -27,7 +27,7 @@ fn config(server: &Server) -> StoreConfig {
     let mut config = StoreConfig::new("s3://lake");
     config.s3.endpoint = Some(server.address().to_owned());
     config.s3.anonymous = true;
-    config.s3.read_timeout_ms = Some(150);
+    config.s3.read_timeout_ms = Some(80);
     config
 }
 

@@ -7,9 +7,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use larder_core::{Clock, Metrics, MountName, Random};
+use bytes::Bytes;
+use futures::{StreamExt, stream};
+use larder_core::{Attributes, Clock, Error, ErrorKind, Key, Metrics, MountName, Random, Span};
 use larder_ufs::{
-    UnderStorage,
+    Condition, ReadOutcome, UnderStorage,
     conformance::{self, Capabilities, Keys},
     layer::{
         fault::{Faults, Faulty},
@@ -89,4 +91,43 @@ async fn a_real_s3_server_conforms() {
             .expect("the suite ends")
             .unwrap_or_else(|broken| panic!("below '{prefix}': {broken}"));
     }
+}
+
+/// Above 64 MiB an object goes out in parts; a source that fails in the second leaves nothing.
+#[tokio::test]
+async fn a_real_s3_server_takes_uploads_in_parts() {
+    let Ok(endpoint) = std::env::var("LARDER_TEST_S3_ENDPOINT") else {
+        eprintln!("left out: LARDER_TEST_S3_ENDPOINT is not set");
+        return;
+    };
+    let bucket = std::env::var("LARDER_TEST_S3_BUCKET").expect("LARDER_TEST_S3_BUCKET is set");
+    let mut config = StoreConfig::new(format!("s3://{bucket}/parts-{:x}", Random::new().next()));
+    config.s3.endpoint = Some(endpoint);
+    let store = mount::open(&config, &lake(), seams()).expect("a store");
+    let key = Key::new("big").expect("a legal key");
+    let chunk = |number: usize| Bytes::from(vec![number as u8; 1_000_003]);
+    let length = 70 * 1_000_003;
+    let failing = (0..70).map(|number| match number {
+        69 => Err(Error::unavailable("the source broke")),
+        number => Ok(chunk(number)),
+    });
+    let body = stream::iter(failing.collect::<Vec<_>>()).boxed();
+    let attributes = Attributes::default();
+    let error = store.write(&key, length, body, &attributes).await.expect_err("a broken source");
+    assert_eq!(error.message(), "the source broke");
+    assert_eq!(store.stat(&key).await.map_err(|e| e.kind()), Err(ErrorKind::NotFound));
+    let body = stream::iter((0..70).map(move |number| Ok(chunk(number))).collect::<Vec<_>>());
+    let status = store.write(&key, length, body.boxed(), &attributes).await.expect("written");
+    assert_eq!(status.length, length);
+    let read = store.read(&key, Span::All, &Condition::Match(status.version)).await;
+    let ReadOutcome::Content(mut content) = read.expect("bytes") else { panic!("bytes") };
+    let mut at = 0;
+    while let Some(chunk) = content.body.next().await {
+        for byte in chunk.expect("bytes") {
+            assert_eq!(byte, (at / 1_000_003) as u8, "at {at}");
+            at += 1;
+        }
+    }
+    assert_eq!(at, length);
+    store.delete(&key).await.expect("deleted");
 }
