@@ -87,7 +87,8 @@ impl Refusal {
         let suspect = moved || self.status == StatusCode::BAD_REQUEST;
         match region {
             Some(region) if suspect => Some(Error::invalid(format!(
-                "the bucket '{bucket}' is in region '{region}', not '{}'; set region = \"{region}\"",
+                "the bucket '{bucket}' is in region '{region}', not '{}'; \
+                 set region = \"{region}\"",
                 endpoint.region
             ))),
             _ if moved => Some(Error::invalid(format!(

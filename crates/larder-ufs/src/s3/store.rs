@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The S3 store: each call of the trait handed to its room.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use larder_core::{Attributes, Clock, Key, Result, Span, Status};
 
@@ -32,7 +34,7 @@ pub(crate) struct Tools {
 /// One bucket of an S3 store.
 #[derive(Debug)]
 pub(crate) struct S3Store {
-    pub(super) client: Client,
+    pub(super) client: Arc<Client>,
     pub(super) meter: Meter,
 }
 
@@ -46,7 +48,7 @@ impl S3Store {
     ) -> Result<Self> {
         let endpoint = Endpoint::new(place, settings)?;
         let client = Client::new(endpoint, settings, environment, tools.clock)?;
-        Ok(Self { client, meter: tools.meter })
+        Ok(Self { client: Arc::new(client), meter: tools.meter })
     }
 }
 

@@ -6,6 +6,8 @@
 //! the completion of its multipart upload; a multipart upload that fails is aborted. The status
 //! comes from a HEAD behind it, because a PUT's reply tells neither date nor attributes.
 
+use std::{sync::Arc, time::Duration};
+
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, StatusCode,
     header::{
@@ -16,10 +18,10 @@ use http::{
 use http_body_util::{BodyExt, Full};
 use larder_core::{Attributes, Error, Key, Result, Status};
 
-use crate::ByteStream;
+use crate::{ByteStream, layer::meter::Meter};
 
 use super::{
-    client::{Call, Progress},
+    client::{Call, Client, Progress},
     endpoint::encode_path,
     failure, head,
     send::Source,
@@ -31,6 +33,13 @@ use super::{
 const PART_SIZE_MIN: u64 = 64 << 20;
 /// Parts of an object at most.
 const PARTS_MAX: u64 = 10_000;
+/// The wait before each try of an abort.
+const ABORT_WAITS: [Duration; 4] = [
+    Duration::ZERO,
+    Duration::from_millis(100),
+    Duration::from_millis(500),
+    Duration::from_secs(2),
+];
 /// Bytes of the replies here at most.
 const DOCUMENT_MAX: usize = 1 << 20;
 
@@ -132,9 +141,17 @@ impl S3Store {
             .text("UploadId")
             .filter(|id| !id.is_empty())
             .ok_or_else(|| Error::unavailable("the store began an upload without giving its id"))?;
+        let mut unfinished = Unfinished(Some(Abort {
+            client: Arc::clone(&self.client),
+            meter: self.meter.clone(),
+            name: target.name.to_owned(),
+            what: target.what.to_owned(),
+            upload: upload.to_owned(),
+        }));
         let written = self.put_each_part(target, upload, source, length).await;
-        if written.is_err() {
-            self.abort(target, upload).await;
+        let abort = unfinished.0.take();
+        if let (Err(_), Some(abort)) = (&written, abort) {
+            abort.run().await;
         }
         written
     }
@@ -179,23 +196,6 @@ impl S3Store {
         self.done_inside(reply, "CompleteMultipartUploadResult", target.what).await
     }
 
-    /// Gives back what a failed upload holds at the store. Its own failure only costs space
-    /// there, which a lifecycle rule frees.
-    async fn abort(&self, target: &Target<'_>, upload: &str) {
-        let query = [("uploadId", upload)];
-        let call = Call::new(Method::DELETE, Some(target.name)).query(&query);
-        let aborted = async {
-            let reply = self.client.send(call).await?;
-            if reply.status().is_success() {
-                return Ok(());
-            }
-            Err(self.client.refused(reply, target.what).await)
-        };
-        if let Err(error) = self.meter.count("delete", aborted).await {
-            tracing::warn!(object = target.what, %error, "an upload could not be aborted");
-        }
-    }
-
     /// Two calls answer 200 before they know how they end; the document tells.
     async fn done_inside(
         &self,
@@ -216,6 +216,53 @@ impl S3Store {
     async fn document(&self, reply: http::Response<hyper::body::Incoming>) -> Result<bytes::Bytes> {
         let (clock, timeout) = (&self.client.clock, self.client.idle_max());
         failure::collect(reply.into_body(), DOCUMENT_MAX, clock, timeout).await
+    }
+}
+
+/// A multipart upload under way: one that is dropped before its end (its caller went away) is
+/// aborted in the background.
+struct Unfinished(Option<Abort>);
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        let runtime = tokio::runtime::Handle::try_current();
+        if let (Some(abort), Ok(runtime)) = (self.0.take(), runtime) {
+            runtime.spawn(abort.run());
+        }
+    }
+}
+
+/// Gives back what a failed upload holds at the store.
+struct Abort {
+    client: Arc<Client>,
+    meter: Meter,
+    name: String,
+    what: String,
+    upload: String,
+}
+
+impl Abort {
+    /// Tries a few times, because a store may still be busy with the part that broke. Its own
+    /// failure only costs space there, which a lifecycle rule frees.
+    async fn run(self) {
+        for wait in ABORT_WAITS {
+            self.client.clock.sleep(wait).await;
+            match self.meter.count("delete", self.once()).await {
+                Ok(()) => return,
+                Err(error) => tracing::debug!(object = self.what, %error, "no abort yet"),
+            }
+        }
+        tracing::warn!(object = self.what, "an upload could not be aborted at the store");
+    }
+
+    async fn once(&self) -> Result<()> {
+        let query = [("uploadId", self.upload.as_str())];
+        let call = Call::new(Method::DELETE, Some(&self.name)).query(&query);
+        let reply = self.client.send(call).await?;
+        if reply.status().is_success() || reply.status() == StatusCode::NOT_FOUND {
+            return Ok(());
+        }
+        Err(self.client.refused(reply, &self.what).await)
     }
 }
 
