@@ -7,5 +7,7 @@
 mod cost;
 mod key;
 mod table;
+#[cfg(test)]
+mod tests;
 
 pub use table::{OWNERS_MAX, Ring, SLOT_BITS};
