@@ -4,7 +4,7 @@
 # usage: radosgw.sh DATA_DIR PORT [start|stop]     also takes ports PORT+1 and PORT+2 (monitor)
 # request log, with bytes: DATA_DIR/ops.json      RGW_RAM_GB: capacity (default 4), used as filled
 set -euo pipefail
-. "$(dirname "$0")/common.sh"
+. "$(dirname "$0")/server.sh"
 s=$dir/ceph
 stop_all() { stop "$pid_file"; for d in mgr.x osd.0 mon.a; do stop "$s/$d.pid"; done; }
 if [ "$op" = stop ]; then stop_all; rm -rf "$s"; echo stopped; exit 0; fi

@@ -3,7 +3,7 @@
 # Default test origin: Versity S3 Gateway over a plain directory. Buckets are directories in DATA_DIR/data.
 # usage: versitygw.sh DATA_DIR PORT [start|stop]     request log: DATA_DIR/access.log (no byte counts on GET)
 set -euo pipefail
-. "$(dirname "$0")/common.sh"
+. "$(dirname "$0")/server.sh"
 begin
 version=${VGW_VERSION:-v1.8.0}
 go_install versitygw "github.com/versity/versitygw/cmd/versitygw@$version"

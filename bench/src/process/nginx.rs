@@ -46,7 +46,8 @@ fn configuration(root: &Path, folder: &Path, address: SocketAddr) -> String {
            keepalive_requests 1000000000; keepalive_timeout 1h;\n\
            default_type application/octet-stream;\n\
            client_body_temp_path {folder}/t1; proxy_temp_path {folder}/t2;\n\
-           fastcgi_temp_path {folder}/t3; uwsgi_temp_path {folder}/t4; scgi_temp_path {folder}/t5;\n\
+           fastcgi_temp_path {folder}/t3; uwsgi_temp_path {folder}/t4;\n\
+           scgi_temp_path {folder}/t5;\n\
            server {{ listen {address}; root {root}; }}\n\
          }}\n"
     )

@@ -60,8 +60,7 @@ pub struct FaceLabels {
 }
 
 /// The operations of an under storage, as labels.
-pub const STORE_OPERATIONS: [&str; 7] =
-    ["stat", "list", "read", "part", "write", "delete", "copy"];
+pub const STORE_OPERATIONS: [&str; 7] = ["stat", "list", "read", "part", "write", "delete", "copy"];
 
 /// How a request to a store can end, as labels: `ok` or the error's kind.
 pub const STORE_OUTCOMES: [&str; 14] = [

@@ -8,11 +8,11 @@
 //! what it has already begun: reads to the runtime's pool of threads that may block (their later
 //! polls read from the disk), the rest to the runtime's tasks.
 //!
-//! Measured on 2 cores (release, resident pages, checksums verified, `O_DIRECT`, one thread), polled
-//! here against always moved: 4 KiB random 56–64k against 18–24k reads/s, 1 MiB sequential 5.4–5.6
-//! against 2.6–4.8 GB/s.
+//! Measured on 2 cores (release, resident pages, checksums verified, `O_DIRECT`, one thread),
+//! polled here against always moved: 4 KiB random 56–64k against 18–24k reads/s, 1 MiB sequential
+//! 5.4–5.6 against 2.6–4.8 GB/s. Each outcome is counted here, and logged if the number a program
+//! gets does not tell enough.
 //!
-//! Each outcome is counted here, and logged if the number a program gets does not tell enough.
 
 use std::{
     future::Future,

@@ -228,7 +228,11 @@ mod tests {
         }
 
         #[test]
-        fn a_flipped_bit_is_a_miss(known in known(), at in any::<prop::sample::Index>(), bit in 0..8) {
+        fn a_flipped_bit_is_a_miss(
+            known in known(),
+            at in any::<prop::sample::Index>(),
+            bit in 0..8,
+        ) {
             let mut record = encode(&known);
             let at = at.index(record.len());
             record[at] ^= 1u8 << bit;
@@ -237,7 +241,10 @@ mod tests {
 
         /// With a right checksum, so that the parser itself meets the garbage.
         #[test]
-        fn garbage_never_panics(mut body in prop::collection::vec(any::<u8>(), 0..200), kind in 0..4u8) {
+        fn garbage_never_panics(
+            mut body in prop::collection::vec(any::<u8>(), 0..200),
+            kind in 0..4u8,
+        ) {
             if body.len() > 2 {
                 body[0] = LAYOUT;
                 body[1] = kind;

@@ -20,6 +20,7 @@ use crate::{
     evict::{Admission, LaneIndex, Policy, Slot},
     page_set::{BLOCK, PageSet},
     quota::Quota,
+    segment::{Begun, Evicted, Filled, Found, NewSegment, Pinned},
 };
 
 /// Each segment is charged one block more than its pages: the file system's map of a scattered
@@ -69,46 +70,6 @@ pub(crate) struct Lane {
     pub(crate) quota: Quota,
     pub(crate) segments: u64,
     pub(crate) fault: Option<String>,
-}
-
-/// A resident content, in short.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Found {
-    pub(crate) directory: LaneIndex,
-    pub(crate) incarnation: Incarnation,
-    pub(crate) length: u64,
-    pub(crate) segments: u32,
-}
-
-/// A segment that was pinned; the caller owes one [`Catalogue::unpin`].
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Pinned {
-    pub(crate) slot: Slot,
-    pub(crate) directory: LaneIndex,
-    pub(crate) pages: PageSet,
-}
-
-/// A fill may begin, or why not.
-#[derive(Debug)]
-pub(crate) enum Begun {
-    /// The segment is pinned; `fresh` when it was made for this fill.
-    Ready { pinned: Pinned, fresh: bool },
-    /// The content lies in another directory.
-    Elsewhere,
-    /// The content is resident with another length.
-    OtherLength,
-}
-
-/// What has to leave the disk after a segment left the catalogue.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Evicted {
-    pub(crate) key: IndexKey,
-    pub(crate) directory: LaneIndex,
-    pub(crate) incarnation: Incarnation,
-    pub(crate) pages: PageSet,
-    pub(crate) bytes: u64,
-    /// It was the last of its content: the file goes as a whole.
-    pub(crate) last: bool,
 }
 
 /// What has to leave the disk after a content left the catalogue.
@@ -493,24 +454,6 @@ impl Catalogue {
         let length = self.residents[segment.resident as usize].length;
         segment.pages.cost(SegmentIndex(segment.index), length) + SEGMENT_OVERHEAD
     }
-}
-
-/// A segment that comes in.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct NewSegment {
-    pub(crate) key: IndexKey,
-    pub(crate) length: u64,
-    pub(crate) directory: LaneIndex,
-}
-
-/// How a fill ended.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Filled {
-    pub(crate) slot: Slot,
-    pub(crate) fresh: bool,
-    /// What was taken from the quota for it.
-    pub(crate) taken: u64,
-    pub(crate) added: PageSet,
 }
 
 fn admission(new: NewSegment, weight: u64) -> Admission {

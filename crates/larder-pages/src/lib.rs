@@ -23,6 +23,7 @@ mod quota;
 mod record;
 mod recover;
 mod scrub;
+mod segment;
 mod shelf;
 mod store;
 mod unflushed;

@@ -19,10 +19,11 @@ use larder_core::{
 
 use crate::{
     IndexKey, Piece, Presence,
-    catalogue::{Catalogue, Found},
+    catalogue::Catalogue,
     evict::Slot,
     record::Record,
     recover,
+    segment::Found,
     shelf::{Shelf, Trouble, lock},
 };
 

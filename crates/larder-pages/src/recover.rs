@@ -20,11 +20,11 @@ use larder_core::{ContentId, Error, PAGE_SIZE, Result, SEGMENT_PAGES, SegmentInd
 
 use crate::{
     Index, IndexKey, backing,
-    catalogue::NewSegment,
     disk::{Directory, State},
     evict::LaneIndex,
     page_set::PageSet,
     record::{DirectoryId, Record},
+    segment::NewSegment,
     shelf::Shelf,
 };
 

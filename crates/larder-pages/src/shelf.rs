@@ -24,12 +24,13 @@ use rustix::io::Errno;
 
 use crate::{
     Index, IndexKey, backing,
-    catalogue::{Catalogue, Evicted, Found, Incarnation, Removed},
+    catalogue::{Catalogue, Incarnation, Removed},
     disk::Directory,
     evict::LaneIndex,
     fill::Queue,
     page_set::PageSet,
     record::Record,
+    segment::{Evicted, Found},
     unflushed::Unflushed,
 };
 

@@ -7,6 +7,7 @@
 use std::{convert::Infallible, sync::Arc};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use s3s::{Body, service::S3Service};
 
@@ -31,7 +32,8 @@ pub(crate) struct Answerer {
 impl Answerer {
     /// Answers; the body of the request is dropped unread.
     pub(crate) async fn answer(self, request: Request<Incoming>) -> Result<Reply, Infallible> {
-        let (mut parts, _) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
+        let unread = !body.is_end_stream();
         let call = Call::of(&parts.method, &parts.uri, &parts.headers, &self.face.domains);
         let call = call.map(Arc::new);
         let (method, uri) = (parts.method.clone(), parts.uri.clone());
@@ -51,6 +53,11 @@ impl Answerer {
             Err(refusal) => to_reply(&refusal, &method, &uri, &id),
         };
         reply.headers_mut().insert(REQUEST_ID, id);
+        if unread {
+            // The body is still on its way, so the connection can't be used again; a client that
+            // is not told would try to.
+            reply.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
         Ok(reply)
     }
 
@@ -90,7 +97,7 @@ fn bar(method: &Method, headers: &HeaderMap, query: &Query) -> Option<Refusal> {
         return Some(Refusal::bad_request(
             "InvalidRequest",
             "The authorization mechanism you have provided is not supported. \
-             Please use AWS4-HMAC-SHA256.",
+             Please use AWS4-HMAC-SHA256 (boto3: Config(signature_version='s3v4')).",
         ));
     }
     let form = text(header::CONTENT_TYPE).is_some_and(|kind| kind.starts_with("multipart/"));

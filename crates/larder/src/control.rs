@@ -174,7 +174,8 @@ fn not_running(socket: &Path, why: &str) -> Failure {
     Failure::new(
         Exit::NotRunning,
         format!(
-            "no larder answers on {socket} ({why}); start one with `larder up`, or name its state directory with --state"
+            "no larder answers on {socket} ({why}); start one with `larder up`, or name its \
+             state directory with --state"
         ),
     )
 }

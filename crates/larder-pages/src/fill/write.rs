@@ -15,10 +15,11 @@ use larder_core::{ContentId, Error, Result};
 use super::{Batch, Job, Queued};
 use crate::{
     IndexKey, NotKept, PutOutcome, backing,
-    catalogue::{Begun, Filled, NewSegment, Pinned, SEGMENT_OVERHEAD},
+    catalogue::SEGMENT_OVERHEAD,
     evict::LaneIndex,
     page_set::PageSet,
     record::Record,
+    segment::{Begun, Filled, NewSegment, Pinned},
     shelf::{Shelf, Trouble, punch},
 };
 

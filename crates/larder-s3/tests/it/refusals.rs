@@ -80,7 +80,9 @@ async fn a_write_gets_its_answer_although_its_body_is_not_read() {
     let stage = Stage::new().await;
     let mut put = Request::new("PUT", "/lake/k").sign(stage.address, &Default::default());
     put.body = vec![7; 8 << 20];
-    assert_eq!(put.send_unsigned(stage.address).await.refusal(), (501, "NotImplemented".into()));
+    let reply = put.send_unsigned(stage.address).await;
+    assert_eq!(reply.refusal(), (501, "NotImplemented".into()));
+    assert_eq!(reply.header("connection"), "close", "so that nobody uses it again");
     let mut form = Request::new("POST", "/lake");
     form = form.with("content-type", "multipart/form-data; boundary=x");
     form.body = vec![b'-'; 1 << 20];

@@ -148,7 +148,10 @@ macro_rules! settings {
         }
         impl $section {
             /// What this section says about itself.
-            pub(crate) const DESCRIBED: (&'static str, &'static [$crate::config::describe::Field]) = (
+            pub(crate) const DESCRIBED: (
+                &'static str,
+                &'static [$crate::config::describe::Field],
+            ) = (
                 concat!($($about, "\n"),*),
                 &[$($crate::config::describe::Field::new::<$kind>(
                     stringify!($field),

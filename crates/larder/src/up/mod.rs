@@ -153,7 +153,9 @@ async fn stop(
             let bound = STOP_WAIT_MAX.as_secs();
             Failure::new(Exit::Failed, format!("stopping took more than {bound} s and was cut"))
         }),
-        () = signals.next() => Err(Failure::new(Exit::Failed, "stopped at once by a second signal")),
+        () = signals.next() => {
+            Err(Failure::new(Exit::Failed, "stopped at once by a second signal"))
+        }
     }
 }
 
@@ -164,7 +166,10 @@ async fn refuse_hopeless(stores: &[Store]) -> Result<(), Failure> {
         match finding {
             Finding::Answers => {}
             Finding::Silent(why) => {
-                tracing::warn!(mount = %name, %why, "the store does not answer; what is resident stays readable");
+                tracing::warn!(
+                    mount = %name, %why,
+                    "the store does not answer; what is resident stays readable"
+                );
             }
             Finding::Refuses(error) => {
                 return Err(error.context(format!("mount {name}")).into());

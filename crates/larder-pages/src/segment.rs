@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What the catalogue is told and what it answers: segments that come in, are pinned, or leave.
+//!
+//! Values only; what they mean for the accounts is decided in [`crate::catalogue`].
+
+use crate::{
+    IndexKey,
+    catalogue::Incarnation,
+    evict::{LaneIndex, Slot},
+    page_set::PageSet,
+};
+
+/// A resident content, in short.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Found {
+    pub(crate) directory: LaneIndex,
+    pub(crate) incarnation: Incarnation,
+    pub(crate) length: u64,
+    pub(crate) segments: u32,
+}
+
+/// A segment that was pinned; the caller owes one [`Catalogue::unpin`].
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pinned {
+    pub(crate) slot: Slot,
+    pub(crate) directory: LaneIndex,
+    pub(crate) pages: PageSet,
+}
+
+/// A fill may begin, or why not.
+#[derive(Debug)]
+pub(crate) enum Begun {
+    /// The segment is pinned; `fresh` when it was made for this fill.
+    Ready { pinned: Pinned, fresh: bool },
+    /// The content lies in another directory.
+    Elsewhere,
+    /// The content is resident with another length.
+    OtherLength,
+}
+
+/// What has to leave the disk after a segment left the catalogue.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Evicted {
+    pub(crate) key: IndexKey,
+    pub(crate) directory: LaneIndex,
+    pub(crate) incarnation: Incarnation,
+    pub(crate) pages: PageSet,
+    pub(crate) bytes: u64,
+    /// It was the last of its content: the file goes as a whole.
+    pub(crate) last: bool,
+}
+
+/// A segment that comes in.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct NewSegment {
+    pub(crate) key: IndexKey,
+    pub(crate) length: u64,
+    pub(crate) directory: LaneIndex,
+}
+
+/// How a fill ended.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Filled {
+    pub(crate) slot: Slot,
+    pub(crate) fresh: bool,
+    /// What was taken from the quota for it.
+    pub(crate) taken: u64,
+    pub(crate) added: PageSet,
+}
