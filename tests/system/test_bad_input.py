@@ -33,7 +33,7 @@ MOUNT = '[[mount]]\nname = "lake"\nuri = "s3://{}"\n'
     ('freshnes = "5s"\n', ["freshnes", "freshness"]),
     ('freshness = "5 parsecs"\n', ["5 parsecs"]),
     ('[[cache]]\npath = "/tmp/x"\nsize = "10 parsecs"\n', ["10 parsecs"]),
-    ('[s3]\nadress = "127.0.0.1:1"\n', ["adress", "address"]),
+    ('[s3]\nlisen = "127.0.0.1:1"\n', ["lisen", "listen"]),
 ])
 def test_configuration(make_larder, bucket, extra, words):
     refused(make_larder({}, config=MOUNT.format(bucket) + extra), *words)

@@ -2,6 +2,8 @@
 //! The page store on disks that fail, stick or fill up. Apart from `it` because fail points are
 //! global to a process: each test here holds the scenario's lock while it runs.
 
+#![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
+
 #[path = "../it/bench.rs"]
 #[expect(dead_code, reason = "this binary uses a part of it")]
 mod bench;
