@@ -28,8 +28,8 @@ pub struct Ring {
 }
 
 impl Ring {
-    /// Computes the owners of every slot: about a second for 10,000 members, a few milliseconds
-    /// for ten. Members with an id that came before are ignored.
+    /// Computes the owners of every slot: milliseconds for a few members, seconds for 10,000, so
+    /// once per snapshot and not on the way of a request. Ids that came before are ignored.
     #[must_use]
     pub fn new(membership: &Membership) -> Self {
         let mut members: Vec<_> = membership.members.iter().collect();
