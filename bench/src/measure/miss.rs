@@ -33,6 +33,8 @@ use crate::{
 const BUCKET: &str = "bench";
 /// The mount through which the measured Larder shows it.
 const MOUNT: &str = "far";
+/// Requests shown when there were too many.
+const SURPLUS_SHOWN: u64 = 20;
 const THROUGHPUT_FLOOR: f64 = 0.9;
 const FIRST_BYTE_CEILING: f64 = 1.2;
 
@@ -226,6 +228,9 @@ fn one_case(
             let first = quantile(&outcome.first_byte, 0.5).as_secs_f64() * 1e3;
             if ours {
                 let passed = scene.proxy.passed()?;
+                if passed.requests != outcome.requests {
+                    tell_surplus(&scene.proxy, passed.requests, &name)?;
+                }
                 requests.larder.push(count(passed.requests) / count(outcome.requests));
                 amplification.larder.push(count(passed.reply_bytes) / count(outcome.bytes));
                 first_byte.larder.push(first);
@@ -237,6 +242,14 @@ fn one_case(
         }
     }
     Ok(vec![first_byte, throughput, requests, amplification])
+}
+
+/// A cold GET that cost more than one request: whoever looks for the reason wants to see them.
+fn tell_surplus(proxy: &StoreProxy, requests: u64, case: &str) -> Result<()> {
+    let shown = requests.min(SURPLUS_SHOWN);
+    eprintln!("miss, {case}: {requests} requests, the last {shown}:");
+    eprintln!("{}", proxy.last_requests(usize::try_from(shown)?)?);
+    Ok(())
 }
 
 #[expect(clippy::cast_precision_loss, reason = "figures of a run stay far below 2^52")]

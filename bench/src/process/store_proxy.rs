@@ -1,7 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The store proxy as a process of its own, steered by its control port.
 
-use std::{env, net::SocketAddr, path::Path, process::Command, time::Duration};
+use std::{
+    env, fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
 
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
@@ -18,6 +24,7 @@ pub struct StoreProxy {
     /// Where it listens.
     pub listen: SocketAddr,
     control: SocketAddr,
+    requests: PathBuf,
 }
 
 /// The line that the proxy prints when it is ready.
@@ -41,14 +48,15 @@ impl StoreProxy {
     pub fn start(origin: SocketAddr, folder: &Path) -> Result<Self> {
         let program = env::current_exe()?.with_file_name("store-proxy");
         let mut command = Command::new(&program);
-        command.arg("--origin").arg(format!("http://{origin}"));
+        let requests = folder.join("store-requests.jsonl");
+        command.arg("--origin").arg(format!("http://{origin}")).arg("--log").arg(&requests);
         let mut server = Server::start("store-proxy", &mut command, folder)
             .context("build it first: cargo build --release -p larder-bench")?;
         let log = folder.join("store-proxy.log");
-        let addresses: Addresses = server.wait(Duration::from_secs(10), || {
-            serde_json::from_slice(&std::fs::read(&log).ok()?).ok()
-        })?;
-        Ok(Self { server, listen: addresses.listen, control: addresses.control })
+        let addresses: Addresses = server
+            .wait(Duration::from_secs(10), || serde_json::from_slice(&fs::read(&log).ok()?).ok())?;
+        let Addresses { listen, control } = addresses;
+        Ok(Self { server, listen, control, requests })
     }
 
     /// Sets delay and rate.
@@ -64,6 +72,14 @@ impl StoreProxy {
     /// What went through since the last reset.
     pub fn passed(&self) -> Result<Passed> {
         Ok(serde_json::from_value(self.ask("GET /stats", "")?)?)
+    }
+
+    /// The last `count` requests that ended, a JSON line each.
+    pub fn last_requests(&self, count: usize) -> Result<String> {
+        let text = fs::read_to_string(&self.requests)?;
+        let mut lines: Vec<&str> = text.lines().rev().take(count).collect();
+        lines.reverse();
+        Ok(lines.join("\n"))
     }
 
     fn ask(&self, line: &str, body: &str) -> Result<Value> {
