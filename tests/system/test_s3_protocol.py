@@ -7,6 +7,8 @@ Where radosgw is known to differ from the S3 documentation, the documentation is
 
 import hashlib
 import http.client
+import os
+import time
 import urllib.parse
 from datetime import timedelta
 
@@ -16,23 +18,20 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 
-from content import pseudo_random
-from larder import Mount
-
 ODD_KEYS = [
     "a//b", "a/", "/a", "a+b %25 ü?#", "x", "x/y", "k/../e", "k/./e", "..", "tab\tnew\nline",
     "k/ü日本😀", "k/e\u0301", "k/!-_.*'()&$@=;:,?#[]{}^~|\\\"<>`", "k/100%25%2F%", "k/" + "n" * 900,
 ]
-BIG = pseudo_random("big", 5 * 1024 * 1024 + 17)
+BIG = os.urandom(5 * 1024 * 1024 + 17)
 # What a client sees of an object, beside its bytes.
 TOLD = ["ETag", "LastModified", "ContentLength", "ContentType", "ContentEncoding", "ContentRange",
         "ContentDisposition", "ContentLanguage", "CacheControl", "Metadata", "AcceptRanges"]
 
 
 @pytest.fixture
-def sides(origin, bucket, proxy, through_proxy, larders):
+def sides(origin, bucket, larder):
     """The same bucket at the origin and through Larder: (client, bucket name) twice."""
-    client = origin.client()
+    client = origin.s3
     client.put_object(
         Bucket=bucket, Key="big", Body=BIG, Metadata={"foo": "bar", "mixed-case": "V 1"},
         ContentType="text/x-odd", CacheControl="max-age=7", ContentEncoding="x-enc",
@@ -40,8 +39,7 @@ def sides(origin, bucket, proxy, through_proxy, larders):
     )
     client.put_object(Bucket=bucket, Key="empty", Body=b"")
     client.put_object(Bucket=bucket, Key="plain", Body=b"hello")
-    larder = larders([through_proxy()])
-    return (client, bucket), (larder.client(), "lake")
+    return (client, bucket), (larder.s3, "lake")
 
 
 def answer(call, **arguments):
@@ -148,7 +146,7 @@ def test_response_overrides_and_parts(sides):
 
 def test_multipart_objects_keep_their_tag(sides):
     client, bucket = sides[0]
-    parts = [pseudo_random("one", 5 << 20), pseudo_random("two", 1000)]
+    parts = [os.urandom(5 << 20), os.urandom(1000)]
     upload = client.create_multipart_upload(Bucket=bucket, Key="mp")["UploadId"]
     tags = [client.upload_part(Bucket=bucket, Key="mp", UploadId=upload, PartNumber=number,
                                Body=part)["ETag"] for number, part in enumerate(parts, 1)]
@@ -163,7 +161,9 @@ def test_multipart_objects_keep_their_tag(sides):
 
 
 def entries(page):
-    contents = [(entry["Key"], entry["Size"], entry["ETag"], entry["LastModified"],
+    # Whole seconds: that is what S3 tells; radosgw adds a fraction.
+    contents = [(entry["Key"], entry["Size"], entry["ETag"],
+                 entry["LastModified"].replace(microsecond=0),
                  entry.get("StorageClass")) for entry in page.get("Contents", [])]
     return contents, [entry["Prefix"] for entry in page.get("CommonPrefixes", [])]
 
@@ -208,6 +208,11 @@ def test_single_pages_say_the_same(tree):
     ):
         direct, through = (client.list_objects_v2(Bucket=bucket, **arguments)
                            for client, bucket in tree)
+        if "EncodingType" in arguments:
+            # Which harmless characters are escaped is the server's choice.
+            for page in (direct, through):
+                for entry in page["Contents"]:
+                    entry["Key"] = urllib.parse.unquote(entry["Key"])
         assert entries(through) == entries(direct), arguments
         told = [{name: page.get(name) for name in fields} for page in (direct, through)]
         assert told[1] == told[0], arguments
@@ -230,11 +235,11 @@ def test_version_one_markers(tree):
 # --- buckets, signatures, styles ----------------------------------------------------------------
 
 
-def test_buckets(origin, bucket, larders, tmp_path):
+def test_buckets(bucket, make_larder, tmp_path):
     (tmp_path / "files").mkdir()
-    larder = larders([Mount("lake", f"s3://{bucket}", origin),
-                      Mount("disk", f"file://{tmp_path / 'files'}")])
-    client = larder.client()
+    larder = make_larder({"lake": f"s3://{bucket}", "disk": f"file://{tmp_path / 'files'}"})
+    larder.start()
+    client = larder.s3
     assert [entry["Name"] for entry in client.list_buckets()["Buckets"]] == ["disk", "lake"]
     client.head_bucket(Bucket="lake")
     assert "LocationConstraint" in client.get_bucket_location(Bucket="lake")
@@ -268,7 +273,7 @@ def fetch(url: str, **headers):
     return reply.status, reply.read()
 
 
-def test_presigned_and_virtual_host(sides, larders, through_proxy):
+def test_presigned(sides):
     client, lake = sides[1]
     for key in ("plain", "big"):
         url = client.generate_presigned_url("get_object", Params={"Bucket": lake, "Key": key})
@@ -278,15 +283,18 @@ def test_presigned_and_virtual_host(sides, larders, through_proxy):
         "get_object", Params={"Bucket": lake, "Key": "plain", "ResponseContentType": "a/b"})
     assert fetch(url)[1] == b"hello"
 
-    larder = larders([through_proxy()])
-    endpoint = larder.endpoint
-    host = f"lake.localhost:{larder.s3_url.rsplit(':', 1)[1]}"
+
+def test_virtual_host_style(origin, bucket, make_larder):
+    origin.s3.put_object(Bucket=bucket, Key="plain", Body=b"hello")
+    larder = make_larder({"lake": f"s3://{bucket}"}, config='[s3]\nbase_domains = ["localhost"]\n')
+    larder.start()
+    host = f"lake.localhost:{larder.s3_port}"
     request = AWSRequest(method="GET", url=f"http://{host}/plain")
     request.headers["x-amz-content-sha256"] = hashlib.sha256(b"").hexdigest()
-    keys = Credentials(endpoint.access, endpoint.secret)
+    keys = Credentials(larder.access, larder.secret)
     S3SigV4Auth(keys, "s3", "eu-west-1").add_auth(request)
     headers = dict(request.headers.items()) | {"Host": host}
-    assert fetch(f"{larder.s3_url}/plain", **headers) == (200, b"hello")
+    assert fetch(f"{larder.url}/plain", **headers) == (200, b"hello")
 
 
 def test_replies_tell_hit_or_miss(sides):
@@ -298,5 +306,9 @@ def test_replies_tell_hit_or_miss(sides):
         return reply["ResponseMetadata"]["HTTPHeaders"].get(name)
 
     assert header("x-larder-cache") == "miss"
-    assert header("x-larder-cache") == "hit"
+    # Pages are kept behind the reader: the next one may still meet some on their way to disk.
+    assert header("x-larder-cache") in ("part", "hit")
+    end = time.monotonic() + 10
+    while header("x-larder-cache") != "hit":
+        assert time.monotonic() < end
     assert int(header("age")) < 60
