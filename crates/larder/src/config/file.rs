@@ -32,17 +32,18 @@ pub(super) fn apply(layers: &mut Layers, path: &Path, text: &str) -> Result<(), 
         Err(error) => {
             let start = error.span().map_or(0, |span| span.start);
             reader.report(start, error.message().trim());
-            return Err(FileProblems(reader.problems));
+            return Err(reader.conclude());
         }
     };
     reader.root(layers, spans.get_ref(), &values);
-    if reader.problems.is_empty() { Ok(()) } else { Err(FileProblems(reader.problems)) }
+    if reader.problems.is_empty() { Ok(()) } else { Err(reader.conclude()) }
 }
 
 struct Reader<'a> {
     path: &'a Path,
     text: &'a str,
-    problems: Vec<String>,
+    /// Line and sentence.
+    problems: Vec<(usize, String)>,
 }
 
 impl Reader<'_> {
@@ -68,7 +69,7 @@ impl Reader<'_> {
                     self.list(layers, section, (spans, values));
                 }
                 (Some(section), ..) => {
-                    let brackets = heading(section);
+                    let brackets = brackets(section);
                     self.report(at, &format!("'{name}' is a table; write {brackets}"));
                 }
                 (None, ..) => self.unknown(root, name, at),
@@ -84,16 +85,16 @@ impl Reader<'_> {
     ) {
         for (span, value) in spans.iter().zip(values) {
             let (DeValue::Table(spans), Value::Table(values)) = (span.get_ref(), value) else {
-                let brackets = heading(section);
+                let brackets = brackets(section);
                 self.report(span.span().start, &format!("write {brackets} before its keys"));
                 continue;
             };
             let mut entry = Entry::of_defaults(section);
             self.table(section, &mut entry, (spans, values));
             let missing = section.fields.iter().filter(|field| field.required);
-            for field in missing.filter(|field| entry.get(field.name).is_none()) {
+            for field in missing.filter(|field| !values.contains_key(field.name)) {
                 let (name, word) = (field.name, field.word);
-                let sentence = format!("this {} needs {name} ({word})", heading(section));
+                let sentence = format!("this [[{}]] needs {name} ({word})", section.name);
                 self.report(span.span().start, &sentence);
             }
             layers.push(section.name, entry);
@@ -121,7 +122,7 @@ impl Reader<'_> {
         if let Err(error) = (field.check)(value) {
             let dot = if section.name.is_empty() { "" } else { "." };
             let (section, name, word) = (section.name, field.name, field.word);
-            let sentence = format!("{section}{dot}{name} must be a {word}: {error}");
+            let sentence = format!("{section}{dot}{name} ({word}): {error}");
             self.report(at, &sentence);
             return;
         }
@@ -149,7 +150,15 @@ impl Reader<'_> {
 
     fn report(&mut self, at: usize, sentence: &str) {
         let line = self.line(at);
-        self.problems.push(format!("{}:{line}: {sentence}", self.path.display()));
+        self.problems.push((line, sentence.to_owned()));
+    }
+
+    /// The sentences in the order of the file, whatever the order they were found in.
+    fn conclude(mut self) -> FileProblems {
+        self.problems.sort_by_key(|(line, _)| *line);
+        let path = self.path.display();
+        let sentences = self.problems.iter();
+        FileProblems(sentences.map(|(line, said)| format!("{path}:{line}: {said}")).collect())
     }
 
     fn line(&self, at: usize) -> usize {
@@ -165,10 +174,19 @@ struct Place {
     at: usize,
 }
 
+/// The line above the keys of a section.
+fn brackets(section: &Section) -> String {
+    match section.shape {
+        Shape::Root => String::new(),
+        Shape::One => format!("[{}]", section.name),
+        Shape::Many => format!("[[{}]]", section.name),
+    }
+}
+
+/// Where a section is, in a sentence.
 fn heading(section: &Section) -> String {
     match section.shape {
         Shape::Root => "above the first table".to_owned(),
-        Shape::One => format!("in [{}]", section.name),
-        Shape::Many => format!("in [[{}]]", section.name),
+        Shape::One | Shape::Many => format!("in {}", brackets(section)),
     }
 }

@@ -229,7 +229,7 @@ fn set_checked(
 ) -> Result<()> {
     let field = section.field(name).expect("settings are named by this crate, never by a user");
     (field.check)(&value)
-        .map_err(|error| Error::invalid(format!("{name} must be a {}: {error}", field.word)))?;
+        .map_err(|error| Error::invalid(format!("{name} ({}): {error}", field.word)))?;
     entry.set(name, value, source);
     Ok(())
 }

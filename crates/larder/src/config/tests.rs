@@ -30,7 +30,7 @@ fn unknown_keys_name_file_line_and_the_nearest_right_key() {
                 url = \"s3://abc\"\n";
     let said = problems(text);
     assert!(said.contains("f.toml:7: there is no setting 'url' in [[mount]]; did you mean 'uri'?"));
-    assert!(said.contains("f.toml:5: this in [[mount]] needs uri") || said.contains("needs uri"));
+    assert!(said.starts_with("f.toml:5: this [[mount]] needs uri (text)\n"), "{said}");
     assert!(problems("[mounts]\n").contains("did you mean 'mount'?"));
     assert!(problems("listen = \"x\"\n").contains("it belongs in [s3]"));
     assert!(problems("bandwidth = 1\n").contains("known here: state, memory_budget"));
@@ -39,14 +39,14 @@ fn unknown_keys_name_file_line_and_the_nearest_right_key() {
 #[test]
 fn wrong_values_say_what_is_right() {
     let said = problems("memory_budget = \"10 parsecs\"\n");
-    assert!(said.starts_with("f.toml:1: memory_budget must be a size: "), "{said}");
+    assert!(said.starts_with("f.toml:1: memory_budget (size): "), "{said}");
     assert!(said.contains("64KiB"), "{said}");
     let said = problems("[[mount]]\nname = \"a\"\nuri = \"s3://abc\"\nfreshness = \"60\"\n");
-    assert!(said.starts_with("f.toml:4: mount.freshness must be a duration"), "{said}");
+    assert!(said.starts_with("f.toml:4: mount.freshness (duration"), "{said}");
     assert!(said.contains("immutable"), "{said}");
-    assert!(problems("[http]\nlisten = 9711\n").contains("http.listen must be a address:port"));
+    assert!(problems("[http]\nlisten = 9711\n").contains("http.listen (address:port): "));
     assert!(problems("[log]\nlevel = \"loud\"\n").contains("larder_worker=debug"));
-    assert!(problems("mount = 1\n").contains("write in [[mount]]"));
+    assert!(problems("mount = 1\n").contains("write [[mount]]"));
     assert!(problems("x = \n").starts_with("f.toml:1: "));
 }
 
