@@ -5,8 +5,10 @@
 //! does. What counts is work per CPU second of the server: wall time on loopback says more about
 //! the client. One thing escapes that count: on loopback the kernel sends what waits in a socket
 //! on behalf of whoever acknowledges, so part of a large reply is paid by the client. Therefore
-//! the CPU seconds of both together are reported beside. The second part asks each size on one connection and looks at the time of one
-//! reply: a server that leaves a small packet to Nagle and a delayed acknowledgement shows 40 ms.
+//! the CPU seconds of both together are reported beside.
+//!
+//! The second part asks each size on one connection and looks at the time of one reply: a server
+//! that leaves a small packet to Nagle and a delayed acknowledgement shows 40 ms.
 
 use std::{fs, net::SocketAddr, path::Path};
 
