@@ -103,7 +103,7 @@ class Demo:
         self.store.start([
             self.larder_binary, "up", "--state", state, "--cache", f"{state}/cache:1GiB",
             "--mount", f"{BUCKET}=file://{ROOM}/data", "--s3", STORE, "--http", STORE_HTTP,
-        ])
+        ], STORE, STORE_HTTP)
         self.store.wait_until(f"http://{STORE_HTTP}/readyz")
         # Its own cache is filled first, so that the first reader pays for nothing but distance.
         command = [self.larder_binary, "load", f"/{BUCKET}", "--state", state, "--json"]
@@ -133,7 +133,7 @@ class Demo:
         self.proxy.start([
             self.arguments.binaries / "store-proxy", "--origin", f"http://{STORE}",
             "--listen", PROXY, "--control", CONTROL, "--delay", self.arguments.delay,
-        ])
+        ], PROXY, CONTROL)
         self.proxy.wait_until(f"http://{CONTROL}/stats")
 
     def start_larder(self) -> None:
@@ -155,9 +155,10 @@ class Demo:
         )
         fuse = []
         if os.access("/dev/fuse", os.W_OK):
-            # After a kill a dead mount may be here, which Larder takes away itself.
-            if not os.path.lexists(self.mount) and not os.path.ismount(self.mount):
+            try:
                 self.mount.mkdir(exist_ok=True)
+            except OSError:
+                pass  # after a kill a dead mount is here, which Larder takes away itself
             fuse = ["--fuse", self.mount]
         else:
             self.mount = None
@@ -165,7 +166,7 @@ class Demo:
         self.larder.start([
             self.larder_binary, "up", "--config", settings, "--state", state,
             "--cache", f"{state}/cache:2GiB", "--s3", S3, "--http", HTTP, *fuse,
-        ])
+        ], S3, HTTP)
         self.larder.wait_until(f"http://{HTTP}/readyz")
         self.larder_keys = keys_in(state / "credentials")
 

@@ -8,6 +8,7 @@ good, so the next start ends exactly what a killed demonstration left behind and
 import json
 import os
 import signal
+import socket
 import subprocess
 import time
 import urllib.error
@@ -38,8 +39,14 @@ class Server:
         self.name, self.process = name, None
         self.pid_file, self.log = room / f"{name}.pid", room / f"{name}.log"
 
-    def start(self, command: list) -> None:
+    def start(self, command: list, *addresses: str) -> None:
+        """Starts it where `addresses` are free: a stranger's answer must not pass for its own."""
         self.stop()
+        for address in addresses:
+            host, _, port = address.rpartition(":")
+            with socket.socket() as probe:
+                if probe.connect_ex((host, int(port))) == 0:
+                    raise Broken(f"{address}, which the {self.name} needs, is taken; free it")
         with self.log.open("wb") as log:
             # A session of its own: ^C reaches the demonstration alone, which ends all in order.
             self.process = subprocess.Popen(
