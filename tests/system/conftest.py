@@ -6,6 +6,7 @@ its process id whatever happens to the test.
 """
 
 import configparser
+import contextlib
 import json
 import os
 import pathlib
@@ -162,7 +163,8 @@ class Larder:
             path.write_text(self.config)
             command += ["--config", path]
         if self.fuse is not None:
-            pathlib.Path(self.fuse).mkdir(exist_ok=True)
+            with contextlib.suppress(FileExistsError):  # also where a dead mount lies there
+                os.mkdir(self.fuse)
             command += ["--fuse", self.fuse]
         return command
 

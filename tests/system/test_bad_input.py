@@ -43,7 +43,7 @@ def test_missing_bucket_and_bad_credentials(make_larder, bucket):
     refused(make_larder({"lake": "s3://no-such-bucket"}), "no-such-bucket")
     wrong = {"AWS_SECRET_ACCESS_KEY": "certainly-not-the-secret"}
     larder = make_larder({"lake": f"s3://{bucket}"}, environment=wrong)
-    refused(larder, bucket)
+    refused(larder, "lake", "credentials")
     assert "certainly-not-the-secret" not in larder.log.read_text()
 
 

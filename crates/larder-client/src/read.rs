@@ -18,13 +18,15 @@ use larder_cluster::wire::{
     service::Service,
 };
 use larder_core::{
-    ByteRange, Error, ErrorKind, Extent, PAGE_SIZE, PageIndex, Path, Result, Span, Status, page,
+    ByteRange, Error, ErrorKind, Extent, Lease, PAGE_SIZE, PageIndex, Path, Result, Span, Status,
+    page,
 };
 
 use crate::{
     Filesystem,
-    buffer::BUFFER_SIZE,
+    buffer::{BUFFER_SIZE, BufferPool, SMALL_BUFFER_SIZE},
     extent::{Verified, load},
+    filesystem::REPLY_WAIT_MAX,
 };
 
 /// How often a read is begun again because the object was overwritten under it.
@@ -163,10 +165,10 @@ impl Source {
     /// again.
     async fn read_piece(&mut self, extent: Extent, part: ByteRange) -> Result<Option<Bytes>> {
         let aligned = part.start - part.start % PAGE_SIZE;
-        let piece = ByteRange::new(part.start, part.end.min(aligned + BUFFER_SIZE as u64));
+        let piece = ByteRange::new(part.start, part.end.min(aligned + self.piece_size()));
         let pages = page::align(piece, extent.range.end);
         let length = usize::try_from(pages.length()).expect("a piece is one buffer at most");
-        let lease = self.filesystem.budget.acquire(pages.length()).await;
+        let lease = lease(&self.filesystem, BufferPool::size_for(length) as u64).await?;
         let buffer = self.filesystem.buffers.take(length, lease);
         let (buffer, verdict) = load(&extent, pages, buffer).await?;
         if let Verified::Bad(suspects) = verdict {
@@ -179,6 +181,14 @@ impl Source {
         let from = usize::try_from(piece.start - pages.start).expect("within the buffer");
         let to = usize::try_from(piece.end - pages.start).expect("within the buffer");
         Ok(Some(buffer.freeze().slice(from..to)))
+    }
+
+    /// Four pages at once; one when half of the memory is taken, so that many slow readers share
+    /// what is left.
+    fn piece_size(&self) -> u64 {
+        let budget = &self.filesystem.budget;
+        let short = budget.used() > budget.total() / 2;
+        if short { SMALL_BUFFER_SIZE as u64 } else { BUFFER_SIZE as u64 }
     }
 
     /// Reports bad pages and continues at the byte reached, in the same version.
@@ -198,6 +208,19 @@ impl Source {
         };
         self.body = self.filesystem.bounded(self.worker.read(request)).await?.body;
         Ok(())
+    }
+}
+
+/// Memory for one buffer; waits while slow readers hold it all, with a bound.
+async fn lease(filesystem: &Filesystem, bytes: u64) -> Result<Lease> {
+    if let Some(lease) = filesystem.budget.try_acquire(bytes) {
+        return Ok(lease);
+    }
+    tokio::select! {
+        lease = filesystem.budget.acquire(bytes) => Ok(lease),
+        () = filesystem.clock.sleep(REPLY_WAIT_MAX) => Err(Error::exhausted(
+            "the memory budget is taken by slow readers; raise memory_budget or try again",
+        )),
     }
 }
 

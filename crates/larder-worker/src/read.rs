@@ -98,6 +98,7 @@ impl Worker {
             ahead: 0,
             pieces: VecDeque::new(),
             attached: None,
+            elsewhere: false,
             opening: None,
             from_cache: labels("cache"),
             from_store: labels("store"),
@@ -115,8 +116,11 @@ pub(crate) struct Walk {
     pub(crate) ahead: u64,
     /// Resident runs found and not yet given, the first starting at `rest.start`.
     pieces: VecDeque<Piece>,
-    /// The fetch being followed.
+    /// The fetch being followed; kept while resident pages are read in between, for a fetch that
+    /// nobody follows ends.
     attached: Option<Attachment>,
+    /// The next bytes are in the page store, not in the fetch.
+    elsewhere: bool,
     /// The fetch that the opening began, held until the first look so that it goes on.
     pub(crate) opening: Option<Arc<Attachment>>,
     from_cache: SourceLabels,
@@ -155,11 +159,11 @@ impl Walk {
     /// The next chunk, `None` behind the last.
     pub(crate) async fn next(&mut self) -> Result<Option<Chunk>> {
         while !self.rest.is_empty() {
-            if let Some(attached) = &self.attached {
+            if let Some(attached) = self.attached.as_ref().filter(|_| !self.elsewhere) {
                 match attached.step(self.rest.start).await {
                     Step::Page(bytes, lease) => return Ok(Some(self.streamed(bytes, lease))),
                     Step::Failed(error) => return Err(error),
-                    Step::Elsewhere => self.attached = None,
+                    Step::Elsewhere => self.elsewhere = true,
                 }
             }
             if self.pieces.is_empty() {
@@ -175,8 +179,11 @@ impl Walk {
                 Some(Piece::Gap(gap)) => {
                     self.pieces.clear();
                     let gap = self.gap(gap);
-                    self.attached = self.worker.follow(&self.source, gap);
-                    self.opening = None;
+                    if let Some(attached) = self.worker.follow(&self.source, gap) {
+                        self.attached = Some(attached);
+                        self.elsewhere = false;
+                        self.opening = None;
+                    }
                 }
                 None => return Err(Error::internal("the page store left a hole in its answer")),
             }

@@ -97,6 +97,23 @@ async fn what_the_cache_has_no_room_for_is_still_streamed_once() {
     assert_eq!(kitchen.store.bytes(), 30 << 20);
 }
 
+/// The disk takes pages faster than this reader does, so it finds them now here, now there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_slower_than_the_disk_stays_with_its_one_request() {
+    let kitchen = kitchen();
+    let bytes = noise(12 << 20, 6);
+    kitchen.put("cold", &bytes);
+    *kitchen.store.chunk_wait.lock().unwrap() = Duration::from_millis(1);
+    let mut body = kitchen.worker.read(request("cold", Span::All)).await.unwrap().body;
+    let mut length = 0;
+    while let Some(chunk) = body.next().await {
+        length += chunk.unwrap().length();
+        Clock::system().sleep(Duration::from_millis(3)).await;
+    }
+    assert_eq!(length, 12 << 20);
+    assert_eq!(kitchen.store.requests(), 1);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sequential_reader_may_fetch_ahead() {
     let kitchen = kitchen();
