@@ -68,8 +68,8 @@ impl StatusDocument {
         })
     }
 
-    /// Without what only the owner of the process should read: stores' error texts may name
-    /// hosts and accounts, directories tell about the machine.
+    /// Without what only the owner of the process should read: the text of a store's errors may
+    /// name hosts and accounts, and the control socket is nobody else's business.
     pub(crate) fn for_everybody(mut self) -> Self {
         self.faces.retain(|face| face.face != "control");
         for worker in &mut self.workers {

@@ -122,8 +122,10 @@ async fn serve(serving: Serving<'_>, signals: &mut Signals) -> Result<(), Failur
     let outcome = match Faces::start(config, &state, &filesystem, &readiness).await {
         Ok(mut faces) => {
             readiness.set_ready(PARTS[1]);
-            announce::started(&faces, &filesystem, &caches, format)?;
-            let outcome = faces.until_end(signals).await;
+            let outcome = match announce::started(&faces, &filesystem, &caches, format) {
+                Ok(()) => faces.until_end(signals).await,
+                Err(failure) => Err(failure),
+            };
             readiness.set_missing(PARTS[1]);
             tracing::info!("stopping");
             stop(faces, worker, signals).await?;
