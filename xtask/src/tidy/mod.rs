@@ -7,6 +7,7 @@ mod dependency;
 mod finding;
 mod leftover;
 mod name;
+mod promise;
 mod source;
 #[cfg(test)]
 mod tests;
@@ -31,6 +32,7 @@ pub(crate) fn check(root: &Path) -> Result<Vec<Finding>> {
     name::check(&tree, &mut findings);
     source::check(&tree, &mut findings);
     leftover::check(&tree, &mut findings);
+    promise::check(&tree, &mut findings);
     findings.retain(|finding| !EXCEPTIONS.contains(&(finding.path.as_str(), finding.rule)));
     findings.sort();
     Ok(findings)

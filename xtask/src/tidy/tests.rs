@@ -144,3 +144,18 @@ fn leftovers_are_found() {
     }
     assert_eq!(findings(&[("a.sh", "mktemp name.XXXXXX")]), Vec::<String>::new());
 }
+
+#[test]
+fn promises_name_tests_that_exist() {
+    let test = ("tests/t.py", "def test_it(larder):\n    pass\n");
+    let page = |row: &str| format!("| promise | test |\n|---|---|\n{row}\n");
+    let found = |row: &str| findings(&[("docs/semantics.md", &page(row)), test]);
+    assert_eq!(found("| So it is. | `tests/t.py::test_it` |"), Vec::<String>::new());
+    for row in [
+        "| So it is. | `tests/t.py::test_other` |",
+        "| So it is. | `tests/u.py::test_it` |",
+        "| So it is. | we hope |",
+    ] {
+        assert_eq!(found(row), ["docs/semantics.md promise"], "{row}");
+    }
+}
