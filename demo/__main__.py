@@ -42,7 +42,8 @@ def main() -> int:
     arguments.add_argument("--delay", default="10ms")
     arguments.add_argument("--once", action="store_true")
     arguments = arguments.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ending, lambda number, _: sys.exit(128 + number))
     ROOM.mkdir(parents=True, exist_ok=True)
     demo = Demo(arguments)
     try:
@@ -87,7 +88,15 @@ class Demo:
         self.print_table()
         if not self.arguments.once:
             self.print_addresses()
-            signal.pause()
+            self.stay()
+
+    def stay(self) -> None:
+        """Until ^C, SIGTERM, or the end of one of the servers."""
+        while True:
+            time.sleep(1)
+            for server in (self.larder, self.proxy, self.store):
+                if server.process and server.process.poll() is not None:
+                    raise Broken(f"the {server.name} ended: {server.last_words()}")
 
     def stop(self) -> None:
         for server in (self.larder, self.proxy, self.store):
@@ -223,8 +232,8 @@ class Demo:
                 f"{row['requests']:17}  {row['mebibytes']:14.1f}"
             )
         print(
-            f"\nThe store is {self.arguments.delay} away; requests and bytes are counted by a proxy "
-            "before the store\n"
+            f"\nThe store is {self.arguments.delay} away; requests and bytes are counted by a "
+            "proxy before the store\n"
             f"and stand, one a line, in {ROOM}/requests.log. Each row read the same as the first "
             "of its kind.\nAfter another face a little is left to ask: the content type of each "
             "object, which S3 clients want\nand listings do not tell (HEAD), and what the kernel "
