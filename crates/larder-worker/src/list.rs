@@ -53,25 +53,19 @@ impl ListCache {
 impl Worker {
     pub(crate) async fn answer_list(&self, request: ListRequest) -> Result<ListReply> {
         let mount = self.mounts.get(&request.mount)?;
-        let key = (mount.generation.load(Ordering::SeqCst), request.clone());
+        let key = (mount.generation.load(Ordering::SeqCst), request);
         let cached = self.listings.pages.get(&key);
-        if let Some(listed) = &cached {
-            let age = self.clock.now().since(listed.checked);
-            if mount.record.freshness.allows_absence(age) {
-                return Ok(self.reply(listed));
-            }
+        if let Some(listed) = cached.as_ref().filter(|listed| self.is_fresh(&mount, listed)) {
+            return Ok(self.reply(listed));
         }
-        let work = || self.shared().ask_list(Arc::clone(&mount), request);
+        let work = || self.shared().ask_list(Arc::clone(&mount), key.clone());
         let result = if mount.record.freshness == Freshness::Always {
             work().await
         } else {
             self.listings.flights.run(key.clone(), work).await
         };
         match (result, cached) {
-            (Ok(listed), _) => {
-                self.listings.pages.insert(key, listed.clone());
-                Ok(self.reply(&listed))
-            }
+            (Ok(listed), _) => Ok(self.reply(&listed)),
             (Err(error), Some(listed)) if self.bridged(&mount, &listed, error.kind()) => {
                 Ok(self.reply(&listed))
             }
@@ -89,7 +83,18 @@ impl Worker {
             && mount.bridges(self.clock.now().since(listed.checked))
     }
 
-    async fn ask_list(self: Arc<Self>, mount: Arc<Mount>, request: ListRequest) -> Result<Listed> {
+    fn is_fresh(&self, mount: &Mount, listed: &Listed) -> bool {
+        mount.record.freshness.allows_absence(self.clock.now().since(listed.checked))
+    }
+
+    async fn ask_list(self: Arc<Self>, mount: Arc<Mount>, key: ListKey) -> Result<Listed> {
+        // Another caller's answer may have come since this one looked.
+        if let Some(listed) = self.listings.pages.get(&key)
+            && self.is_fresh(&mount, &listed)
+        {
+            return Ok(listed);
+        }
+        let request = key.1.clone();
         let checked = self.clock.now();
         let asked = ufs::ListRequest {
             prefix: request.prefix,
@@ -110,6 +115,8 @@ impl Worker {
         let entries = entries.map(|entry| ListEntry { key: entry.key, status: entry.status });
         let page =
             ListPage { entries: entries.collect(), prefixes: page.prefixes, next: page.next };
-        Ok(Listed { page: Arc::new(page), checked })
+        let listed = Listed { page: Arc::new(page), checked };
+        self.listings.pages.insert(key, listed.clone());
+        Ok(listed)
     }
 }

@@ -45,6 +45,12 @@ pub(crate) struct Wish {
     pub(crate) span: Option<Span>,
 }
 
+impl Wish {
+    fn is_met_by(self, status: &Status) -> bool {
+        !self.attributes || status.attributes.is_some()
+    }
+}
+
 /// A store that tells no attributes on a shared opening is asked again at most this often.
 const OPENINGS_MAX: u32 = 3;
 
@@ -73,31 +79,42 @@ impl Worker {
         path: &Path,
         wish: Wish,
     ) -> Result<Opened> {
-        let enough = |status: &Status| !wish.attributes || status.attributes.is_some();
-        if let Some(known) = self.known(path) {
-            let (verdict, _age) = judge(&known, mount.record.freshness, self.clock.now());
-            match (verdict, known.fact) {
-                (Verdict::Fresh, Fact::Absent) => return Err(no_such_file(path)),
-                (Verdict::Fresh, Fact::Present(status)) if enough(&status) => {
-                    let checked = known.checked;
-                    return Ok(Opened::new(status, checked, Outcome::Hit));
-                }
-                _ => {}
-            }
+        if let Some(known) = self.known_fresh(mount, path, wish) {
+            return known;
         }
         // `always` means that the store is asked after the caller asked, so nobody joins.
         if mount.record.freshness == Freshness::Always {
             return self.shared().ask(Arc::clone(mount), path.clone(), wish).await;
         }
         for _ in 0..OPENINGS_MAX {
-            let (worker, mount) = (self.shared(), Arc::clone(mount));
-            let work = || worker.ask(mount, path.clone(), wish);
-            let opened = self.openings.run(path.clone(), work).await?;
-            if enough(&opened.status) {
+            let (worker, mount, path) = (self.shared(), Arc::clone(mount), path.clone());
+            let key = path.clone();
+            let work = || async move {
+                // Another opening may have landed since this caller looked.
+                match worker.known_fresh(&mount, &path, wish) {
+                    Some(known) => known,
+                    None => worker.ask(mount, path, wish).await,
+                }
+            };
+            let opened = self.openings.run(key, work).await?;
+            if wish.is_met_by(&opened.status) {
                 return Ok(opened);
             }
         }
         Err(Error::internal(format!("the store tells no attributes of {path}")))
+    }
+
+    /// The answer without asking the store, where what is known is fresh and enough.
+    fn known_fresh(&self, mount: &Mount, path: &Path, wish: Wish) -> Option<Result<Opened>> {
+        let known = self.known(path)?;
+        let (verdict, _age) = judge(&known, mount.record.freshness, self.clock.now());
+        match (verdict, known.fact) {
+            (Verdict::Fresh, Fact::Absent) => Some(Err(no_such_file(path))),
+            (Verdict::Fresh, Fact::Present(status)) if wish.is_met_by(&status) => {
+                Some(Ok(Opened::new(status, known.checked, Outcome::Hit)))
+            }
+            _ => None,
+        }
     }
 
     /// What is known of a file. A metadata store that fails knows nothing.

@@ -80,6 +80,10 @@ impl Worker {
             Source { mount: Arc::clone(mount), path: path.clone(), version: status.version };
         let id = source.content_id();
         let pages = ByteRange::new(start, end);
+        let first = self.pages.get(id, status.length, ByteRange::new(start, start + 1));
+        if matches!(first.first(), Some(Piece::Resident { .. })) {
+            return None;
+        }
         let (fetch, attachment) = self.flights.adopt(id, status.length, pages)?;
         let skip = start - range.start;
         self.drive(source, fetch, Some(Body { stream: body, carry: Bytes::new(), skip }));
