@@ -23,6 +23,8 @@ from botocore.config import Config
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BINARIES = pathlib.Path(os.environ.get("LARDER_TEST_BINARIES", ROOT / "target" / "debug"))
+# Where `./check` wants to find the origin, to end it should this process not come to it.
+ORIGIN_NOTE = os.environ.get("LARDER_TEST_ORIGIN_NOTE")
 WAIT_S = 30
 
 
@@ -73,9 +75,8 @@ class Origin:
     def __init__(self, directory):
         self.directory, self.port = directory, free_port(3)
         self.url = f"http://127.0.0.1:{self.port}"
-        note = ROOT / ".run"
-        note.mkdir(exist_ok=True)
-        (note / "origin").write_text(f"{directory} {self.port}\n")
+        if ORIGIN_NOTE:
+            pathlib.Path(ORIGIN_NOTE).write_text(f"{directory} {self.port}\n")
         self._script("start")
         self.s3 = s3_client(self.url, self.access, self.secret)
         self.buckets = 0
@@ -101,7 +102,8 @@ class Origin:
     def stop(self):
         self._script("stop")
         shutil.rmtree(self.directory, ignore_errors=True)
-        (ROOT / ".run" / "origin").unlink(missing_ok=True)
+        if ORIGIN_NOTE:
+            pathlib.Path(ORIGIN_NOTE).unlink(missing_ok=True)
 
 
 class Proxy:
