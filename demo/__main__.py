@@ -187,7 +187,7 @@ class Demo:
     def measure(self) -> None:
         store = Endpoint(PROXY, *self.store_keys)
         larder = Endpoint(S3, *self.larder_keys)
-        small = f"{data.SHAPE['small']} small files, boto3"
+        small = f"{data.SHAPE['small']} small files, boto3 ×4"
         tpch = f"TPC-H {', '.join(map(str, readers.QUERIES))}, DuckDB"
         megabytes = data.SHAPE["large"] * data.SHAPE["large_bytes"] >> 20
         large = f"{megabytes} MiB in {data.SHAPE['large']} files"

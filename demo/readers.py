@@ -16,7 +16,7 @@ from data import LOAD_HTTPFS, LOAD_TPCH, SHAPE, TABLES
 
 BUCKET = "lake"
 QUERIES = (1, 3, 6, 9, 18)
-THREADS = 16
+THREADS = 4
 CHUNK = 1 << 20
 
 
