@@ -168,9 +168,10 @@ impl Worker {
         match (mount.note(result), before) {
             (Ok(Answer::Status(status)), _) => Ok(self.found(&path, status, asked)),
             (Ok(Answer::Content(content)), _) => {
-                let opened = self.found(&path, content.status.clone(), asked);
+                // The fetch first: who finds the status must find the bytes on their way.
+                let status = content.status.clone();
                 let fetch = self.adopt(&mount, &path, content).map(Arc::new);
-                Ok(Opened { fetch, ..opened })
+                Ok(Opened { fetch, ..self.found(&path, status, asked) })
             }
             (Ok(Answer::Unchanged), Some(status)) => {
                 self.learn(&path, Fact::Present(status.clone()), asked);

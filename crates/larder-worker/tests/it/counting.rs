@@ -30,6 +30,8 @@ pub(crate) struct Counting {
     pub(crate) down: AtomicBool,
     /// Bodies break after so many bytes, once each.
     pub(crate) breaks: Mutex<Vec<u64>>,
+    /// What each read asked for.
+    pub(crate) asked: Mutex<Vec<String>>,
     /// Wait before each body chunk.
     pub(crate) chunk_wait: Mutex<Duration>,
 }
@@ -44,6 +46,7 @@ impl Counting {
             bytes: Arc::default(),
             down: AtomicBool::new(false),
             breaks: Mutex::default(),
+            asked: Mutex::default(),
             chunk_wait: Mutex::default(),
         })
     }
@@ -100,6 +103,7 @@ impl UnderStorage for Counting {
 
     async fn read(&self, key: &Key, span: Span, condition: &Condition) -> Result<ReadOutcome> {
         self.count(&self.reads)?;
+        self.asked.lock().unwrap().push(format!("{span:?} {condition:?}"));
         Ok(match self.memory.read(key, span, condition).await? {
             ReadOutcome::Content(mut content) => {
                 content.body = self.counted(content.body);

@@ -29,8 +29,9 @@ async fn sixty_four_readers_of_one_cold_object_fetch_each_byte_once() {
     for reader in readers.collect::<Vec<_>>() {
         reader.await.unwrap();
     }
-    assert_eq!(kitchen.store.bytes(), 5_000_000);
-    assert_eq!(kitchen.store.requests(), 1);
+    let asked = kitchen.store.asked.lock().unwrap().join(", ");
+    assert_eq!(kitchen.store.bytes(), 5_000_000, "{asked}");
+    assert_eq!(kitchen.store.requests(), 1, "{asked}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
