@@ -10,11 +10,7 @@ import subprocess
 import duckdb
 import numpy
 import pytest
-
-
-def is_mounted(path):
-    with open("/proc/self/mountinfo") as table:
-        return any(line.split()[4] == str(path) for line in table)
+from conftest import is_mounted
 
 
 @pytest.fixture
