@@ -50,6 +50,7 @@ def mounted(origin, bucket, make_larder, tree, tmp_path):
     yield tmp_path / "mnt" / "lake", larder
     larder.stop()
     assert not is_mounted(tmp_path / "mnt"), "SIGTERM unmounts"
+    assert "Not Implemented" not in larder.log.read_text(), "each operation has its own answer"
 
 
 def run(*command):
