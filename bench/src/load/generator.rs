@@ -123,18 +123,32 @@ impl Load<'_> {
     }
 }
 
-/// The value below which this share (0 to 1) of sorted `values` lies.
+/// The value below which this share (0 to 1) of sorted `values` lies, between two neighbours in
+/// proportion: of two values the median is their mean, not the greater.
 #[must_use]
 pub fn quantile(values: &[Duration], share: f64) -> Duration {
-    if values.is_empty() {
-        return Duration::ZERO;
-    }
+    let Some(last) = values.len().checked_sub(1) else { return Duration::ZERO };
+    #[expect(clippy::cast_precision_loss, reason = "a position in a list that fits in memory")]
+    let position = last as f64 * share.clamp(0.0, 1.0);
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
-        clippy::cast_precision_loss,
-        reason = "a position in a list that fits in memory"
+        reason = "not negative, and at most the last position"
     )]
-    let position = ((values.len() - 1) as f64 * share.clamp(0.0, 1.0)).round() as usize;
-    values[position]
+    let below = position as usize;
+    let (low, high) = (values[below], values[(below + 1).min(last)]);
+    low + (high - low).mul_f64(position.fract())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_lie_between_neighbours() {
+        let values = [10, 20, 40].map(Duration::from_millis);
+        let of = |count: usize, share| quantile(&values[..count], share).as_millis();
+        assert_eq!((of(0, 0.5), of(1, 0.5), of(2, 0.5), of(3, 0.5)), (0, 10, 15, 20));
+        assert_eq!((of(3, 0.0), of(3, 0.75), of(3, 1.0)), (10, 30, 40));
+    }
 }

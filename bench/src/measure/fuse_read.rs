@@ -3,13 +3,19 @@
 //!
 //! Before each round the kernel forgets its pages of the mounted file, so every byte goes through
 //! Larder; the original lies in the page cache, as Larder's own backing file does. So the ratio
-//! is the price of the way through the daemon, not of a disk.
+//! is the price of the way through the daemon, not of a disk. `O_DIRECT` leaves the kernel's pages
+//! out altogether: what is left is the daemon's own way, without the kernel's second copy.
 
-use std::{fs::File, os::unix::fs::FileExt as _, path::Path, time::Duration};
+use std::{
+    fs::File,
+    os::unix::fs::{FileExt as _, OpenOptionsExt as _},
+    path::Path,
+    time::Duration,
+};
 
 use anyhow::{Context, Result, bail};
 use larder_core::{Clock, Random};
-use rustix::fs::{Advice, fadvise};
+use rustix::fs::{Advice, OFlags, fadvise};
 
 use super::{
     data::write_random,
@@ -48,6 +54,7 @@ pub fn measure(plan: &Plan) -> Result<Vec<Row>> {
         fuse: Some(mount.clone()),
     })?;
     let mounted = open(&mount.join(MOUNT).join("file"))?;
+    let direct = open_direct(&mount.join(MOUNT).join("file"))?;
     let original = open(&files.join("file"))?;
     same(&mounted, &original, size)?;
     let row = |case: &str, figure| Row {
@@ -58,6 +65,7 @@ pub fn measure(plan: &Plan) -> Result<Vec<Row>> {
     };
     let mut sequential =
         Row { bound: Some(Bound::AtLeast(FLOOR)), ..row("sequential 1 MiB", "MB / s") };
+    let mut sequential_direct = row("sequential 1 MiB, O_DIRECT", "MB / s");
     let mut random = row("random 4 KiB", "reads / s");
     let mut cost = row("sequential 1 MiB", "GB / CPU s of larder");
     for round in 0..plan.rounds() {
@@ -74,22 +82,32 @@ pub fn measure(plan: &Plan) -> Result<Vec<Row>> {
                 forget(file)?;
                 cost.larder.push(bytes(size) / 1e9 / cpu.max(0.01));
             }
+            let unbuffered = if which == 0 { &direct } else { &original };
+            let speed = bytes(size) / 1e6 / read_all(unbuffered, size)?.as_secs_f64();
             let reads = bytes(RANDOM_READS) / read_randomly(file, size)?.as_secs_f64();
-            for (row, value) in
-                [(&mut sequential, bytes(size) / 1e6 / seconds), (&mut random, reads)]
-            {
+            for (row, value) in [
+                (&mut sequential, bytes(size) / 1e6 / seconds),
+                (&mut sequential_direct, speed),
+                (&mut random, reads),
+            ] {
                 if which == 0 { row.larder.push(value) } else { row.reference.push(value) }
             }
         }
     }
     // Open files keep the mount busy; they go before Larder does.
-    drop(mounted);
+    drop((mounted, direct));
     drop(larder);
-    Ok(vec![sequential, random, cost])
+    Ok(vec![sequential, sequential_direct, random, cost])
 }
 
 fn open(path: &Path) -> Result<File> {
     File::open(path).with_context(|| format!("cannot open {}", path.display()))
+}
+
+fn open_direct(path: &Path) -> Result<File> {
+    let flags = i32::try_from(OFlags::DIRECT.bits()).expect("a flag of open(2) is an int");
+    let opened = File::options().read(true).custom_flags(flags).open(path);
+    opened.with_context(|| format!("cannot open {} with O_DIRECT", path.display()))
 }
 
 /// Fills Larder's cache, and insists that the mount shows the original's bytes.

@@ -48,7 +48,7 @@ struct Case {
 }
 
 const CASES: [Case; 3] = [
-    Case { size: 64 << 20, connections: 1, objects: 2 },
+    Case { size: 64 << 20, connections: 1, objects: 3 },
     Case { size: 1 << 20, connections: 1, objects: 16 },
     Case { size: 1 << 20, connections: 8, objects: 64 },
 ];
