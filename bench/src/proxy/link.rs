@@ -2,7 +2,7 @@
 //! A bandwidth cap: one line that all bodies of a direction share, in first-come order.
 //!
 //! Each chunk reserves its time on the line and is told how long to wait for its turn. Timers
-//! are coarse and late, so the line forgives lateness up to [`BURST`]: the long-run rate is
+//! are coarse and late, so the line forgives lateness up to `BURST`: the long-run rate is
 //! exact and a single wake-up that comes late costs nothing.
 
 use std::{
