@@ -77,19 +77,20 @@ fn apply(layers: &mut Layers, overrides: &Overrides, origins: &Origins) -> Resul
         layers.clear("cache");
     }
     for cache in &overrides.cache {
-        layers.add("cache", cache_values(cache), origins.of("cache"))?;
+        layers.add("cache", cache_values(cache)?, origins.of("cache"))?;
     }
     Ok(())
 }
 
-/// `DIR` or `DIR:SIZE`. What stands behind the last colon is a size only if it reads as one, so
-/// a directory may have a colon in its name.
-fn cache_values(argument: &str) -> Vec<(&'static str, Value)> {
-    let split = argument.rsplit_once(':');
-    match split.filter(|(_, size)| size.parse::<ByteSize>().is_ok()) {
-        Some((path, size)) => vec![("path", Value::from(path)), ("size", Value::from(size))],
-        None => vec![("path", Value::from(argument))],
-    }
+/// `DIR` or `DIR:SIZE`. What stands behind the last colon is meant as a size if it begins with a
+/// digit and holds no slash; other colons belong to the directory's name.
+fn cache_values(argument: &str) -> Result<Vec<(&'static str, Value)>> {
+    let split = argument.rsplit_once(':').filter(|(_, size)| {
+        size.starts_with(|first: char| first.is_ascii_digit()) && !size.contains('/')
+    });
+    let Some((path, size)) = split else { return Ok(vec![("path", Value::from(argument))]) };
+    size.parse::<ByteSize>().map_err(|error| error.context(format!("--cache {argument}")))?;
+    Ok(vec![("path", Value::from(path)), ("size", Value::from(size))])
 }
 
 fn text(path: &Path) -> Result<&str> {
@@ -122,8 +123,9 @@ mod tests {
 
     #[test]
     fn a_colon_is_a_size_only_if_one_follows() {
-        assert_eq!(cache_values("/a:10GiB").len(), 2);
-        assert_eq!(cache_values("/a:b").len(), 1);
-        assert_eq!(cache_values("/a").len(), 1);
+        assert_eq!(cache_values("/a:10GiB").unwrap().len(), 2);
+        assert_eq!(cache_values("/a:b").unwrap().len(), 1);
+        assert_eq!(cache_values("/a").unwrap().len(), 1);
+        assert!(cache_values("/a:10parsec").is_err(), "a wrong unit is said");
     }
 }
