@@ -149,13 +149,16 @@ class Larder:
         self.capacity = options.pop("capacity", "1GiB")
         self.config = options.pop("config", None)
         self.fuse = options.pop("fuse", None)
+        # What starts it, for example as another user; and the binary that this user can reach.
+        self.prefix = options.pop("prefix", [])
+        self.binary = options.pop("binary", BINARIES / "larder")
         assert not options, options
         self.log = self.directory / "larder.log"
         self.process = None
 
     def command(self):
         self.s3_port, self.http_port = free_port(), free_port()
-        command = [BINARIES / "larder", "up", "--state", self.state]
+        command = [*self.prefix, self.binary, "up", "--state", self.state]
         command += ["--cache", f"{self.cache}:{self.capacity}"]
         for name, uri in self.mounts.items():
             command += ["--mount", f"{name}={uri}"]
@@ -194,7 +197,21 @@ class Larder:
         self.access = keys["default"]["aws_access_key_id"]
         self.secret = keys["default"]["aws_secret_access_key"]
         self.s3 = s3_client(self.url, self.access, self.secret)
-        return time.monotonic() - begun
+        seconds = time.monotonic() - begun
+        self.settle()
+        return seconds
+
+    def settle(self):
+        """Waits until every store has answered the one question of a start, which is asked
+        behind: from here on a test may count requests. A store that is down is not waited for
+        for long."""
+        end = time.monotonic() + 5
+        while time.monotonic() < end:
+            status = json.loads(call(f"{self.http}/api/v1/status"))
+            mounts = [mount for worker in status["workers"] for mount in worker["mounts"]]
+            if all(mount["store_requests"] or mount["last_error"] for mount in mounts):
+                return
+            time.sleep(0.02)
 
     def ready(self):
         try:

@@ -2,7 +2,7 @@
 //! The report: how the worker is doing, in numbers that are already counted.
 
 use larder_cluster::wire::message::{DiskReport, MountReport, WorkerReport};
-use larder_core::metric::SourceLabels;
+use larder_core::{Error, MountName, metric::SourceLabels};
 
 use crate::{Worker, mount::Mount};
 
@@ -24,6 +24,14 @@ impl Worker {
         };
         self.set_gauges(&report);
         report
+    }
+
+    /// Tells in the report what somebody else heard of a store, until it answers again.
+    pub fn note_trouble(&self, mount: &MountName, trouble: &Error) {
+        if let Ok(mount) = self.mounts.get(mount) {
+            // It is noted and not handed on.
+            let _ = mount.note::<()>(Err(trouble.duplicate()));
+        }
     }
 
     fn set_gauges(&self, report: &WorkerReport) {

@@ -32,7 +32,8 @@ pub(crate) struct Everywhere {
     /// How much is logged: error, warn, info, debug, trace or a filter.
     #[arg(long, global = true, value_name = "LEVEL", env = "LARDER_LOG")]
     pub(crate) log: Option<String>,
-    /// Write data as JSON, one value a line.
+    /// Write data as JSON, one value a line. Bytes of files, completions and manual pages stay as
+    /// they are.
     #[arg(long, global = true)]
     pub(crate) json: bool,
 }
@@ -149,11 +150,11 @@ pub(crate) struct Free {
 /// What to do with the configuration.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ConfigCommand {
-    /// Look for mistakes; says nothing and ends with 0 when there are none.
+    /// Look for mistakes, name each with its line, and end with 2 if there are any.
     Check(Overrides),
     /// Print the effective configuration and where each value came from.
     Show(Overrides),
-    /// Print the reference of all settings as Markdown.
+    /// Print the reference of all settings as Markdown, with `--json` as data.
     Docs,
 }
 

@@ -12,7 +12,8 @@ pub(crate) enum Exit {
     Ok,
     /// Something went wrong that no other code names.
     Failed,
-    /// The command line or the configuration is wrong.
+    /// The command line or the configuration is wrong, or names a directory that can't be
+    /// used.
     Usage,
     /// There is no such file, mount, bucket or directory.
     NotFound,
@@ -31,7 +32,11 @@ impl Exit {
     pub(crate) const ALL: [(Self, u8, &'static str); 8] = [
         (Self::Ok, 0, "everything was done"),
         (Self::Failed, 1, "something went wrong; stderr says what"),
-        (Self::Usage, 2, "the command line or the configuration is wrong"),
+        (
+            Self::Usage,
+            2,
+            "the command line or the configuration is wrong, or names a directory that can't be used",
+        ),
         (Self::NotFound, 3, "there is no such file, mount, bucket or directory"),
         (Self::NotRunning, 4, "no larder runs with this state directory, or it does not answer"),
         (Self::Denied, 5, "the store or the file system denied it; check credentials and rights"),
@@ -85,6 +90,25 @@ impl Failure {
         Self { exit, message: message.into() }
     }
 
+    /// For a directory that was named: that it can't be used is wrong input, whatever the disk
+    /// says; only rights and another process are codes of their own, as everywhere.
+    pub(crate) fn of_place(error: &Error) -> Self {
+        let exit = match error.kind() {
+            ErrorKind::NotFound => Exit::NotFound,
+            ErrorKind::AlreadyExists => Exit::Taken,
+            ErrorKind::Denied => Exit::Denied,
+            ErrorKind::Invalid
+            | ErrorKind::NotADirectory
+            | ErrorKind::IsADirectory
+            | ErrorKind::NotEmpty
+            | ErrorKind::Unsupported
+            | ErrorKind::Unavailable
+            | ErrorKind::Exhausted => Exit::Usage,
+            ErrorKind::Stale | ErrorKind::Corrupt | ErrorKind::Internal => Exit::Failed,
+        };
+        Self::new(exit, error.to_string())
+    }
+
     /// Ends with `exit`; everything was said already.
     pub(crate) fn silent(exit: Exit) -> Self {
         Self::new(exit, "")
@@ -94,5 +118,28 @@ impl Failure {
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         Self::new(error.kind().into(), error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_documentation_has_the_same_codes() {
+        let page = include_str!("../../../docs/troubleshooting.md");
+        for (_, number, meaning) in Exit::ALL {
+            let row = format!("| {number} | {meaning} |");
+            assert!(page.contains(&row), "docs/troubleshooting.md lacks: {row}");
+        }
+    }
+
+    #[test]
+    fn a_directory_that_can_not_be_used_is_wrong_input() {
+        for kind in [ErrorKind::NotADirectory, ErrorKind::Exhausted, ErrorKind::Unavailable] {
+            assert_eq!(Failure::of_place(&Error::new(kind, "x")).exit, Exit::Usage);
+        }
+        assert_eq!(Failure::of_place(&Error::denied("x")).exit, Exit::Denied);
+        assert_eq!(Failure::of_place(&Error::already_exists("x")).exit, Exit::Taken);
     }
 }

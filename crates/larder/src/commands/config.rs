@@ -2,6 +2,7 @@
 //! `larder config check | show | docs`.
 
 use larder_core::Result;
+use serde::Serialize;
 
 use super::Format;
 use crate::{
@@ -18,19 +19,49 @@ pub(super) fn run<'a>(
     gather: impl Fn(Option<&'a Overrides>) -> Result<Effective>,
 ) -> Result<(), Failure> {
     match asked {
+        ConfigCommand::Docs if format == Format::Json => {
+            config::documented().try_for_each(|setting| output::json(&setting))
+        }
         ConfigCommand::Docs => output::data(config::reference().as_bytes()),
         ConfigCommand::Check(overrides) => {
-            let effective = gather(Some(overrides))?;
-            up::check(&effective.config)?;
-            let file = effective
-                .file
-                .as_deref()
-                .map_or_else(|| "no file".to_owned(), |file| file.display().to_string());
-            output::say(&format!("{file}: no mistakes, {} mounts", effective.config.mount.len()));
-            Ok(())
+            let checked = gather(Some(overrides))
+                .and_then(|effective| up::check(&effective.config).map(|()| effective));
+            tell(checked, format)
         }
         ConfigCommand::Show(overrides) => show(&gather(Some(overrides))?, format),
     }
+}
+
+/// What `config check --json` found.
+#[derive(Debug, Default, Serialize)]
+struct Checked {
+    /// The file that was read, if there was one.
+    file: Option<String>,
+    /// How many mounts there are.
+    mounts: usize,
+    /// A sentence for each mistake.
+    problems: Vec<String>,
+}
+
+fn tell(outcome: Result<Effective>, format: Format) -> Result<(), Failure> {
+    let checked = match &outcome {
+        Ok(effective) => Checked {
+            file: effective.file.as_deref().map(|file| file.display().to_string()),
+            mounts: effective.config.mount.len(),
+            problems: Vec::new(),
+        },
+        Err(error) => {
+            let problems = error.to_string().lines().map(str::to_owned).collect();
+            Checked { problems, ..Checked::default() }
+        }
+    };
+    if format == Format::Json {
+        output::json(&checked)?;
+    }
+    outcome?;
+    let file = checked.file.as_deref().unwrap_or("no file");
+    output::say(&format!("{file}: no mistakes, {} mounts", checked.mounts));
+    Ok(())
 }
 
 fn show(effective: &Effective, format: Format) -> Result<(), Failure> {

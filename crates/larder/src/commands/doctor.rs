@@ -7,20 +7,22 @@
 use std::{
     fs,
     net::{SocketAddr, TcpListener},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use larder_core::{ByteSize, Clock, Metrics, Random};
-use larder_http::StatusDocument;
+use larder_http::{FaceAddress, StatusDocument};
+use larder_s3::Keys;
 use larder_ufs::mount::Seams;
 use serde::Serialize;
 
 use super::Format;
 use crate::{
     control::Control,
+    credentials::add_file,
     effective::Effective,
     exit::{Exit, Failure},
-    machine::{DescriptorLimit, Disk, default_budget, memory_limit},
+    machine::{DescriptorLimit, Disk, default_budget, memory_limit, mounted_at},
     output,
     up::{Finding, check, open_stores, probe},
 };
@@ -62,7 +64,9 @@ pub(super) fn run(effective: Effective, format: Format) -> Result<(), Failure> {
         checks.extend(caches(&effective));
         checks.push(ports("s3", effective.config.s3.listen, running.as_ref()));
         checks.push(ports("http", effective.config.http.listen, running.as_ref()));
-        checks.extend(fuse(&effective));
+        checks.extend(credentials(&effective));
+        checks.push(fuse(&effective));
+        checks.extend(mountpoint(&effective, running.as_ref()));
         checks.push(descriptors());
         checks.push(memory(&effective));
         checks.extend(mounts(&effective).await);
@@ -176,21 +180,68 @@ fn ports(subject: &'static str, wanted: SocketAddr, running: Option<&StatusDocum
     }
 }
 
-fn fuse(effective: &Effective) -> Option<Check> {
+/// Key pairs that the S3 face is given beside its own.
+fn credentials(effective: &Effective) -> Vec<Check> {
+    let files = effective.config.s3.credentials_files.iter().flatten();
+    let check = |file: &PathBuf| match add_file(&mut Keys::new(), file) {
+        Ok(()) => Check::new(Verdict::Ok, "keys", format!("{} can be used", file.display())),
+        Err(error) => Check::new(Verdict::Fail, "keys", error.to_string()),
+    };
+    files.map(check).collect()
+}
+
+/// The directory to mount on. What is mounted there is not touched: it may hang.
+fn mountpoint(effective: &Effective, running: Option<&StatusDocument>) -> Option<Check> {
+    let subject = "fuse";
+    let point = effective.config.fuse.mountpoint.as_deref()?;
+    let absolute = without_links(point);
+    let shown = absolute.display().to_string();
+    let ours = |face: &FaceAddress| face.face == "fuse" && face.address == shown;
+    if running.is_some_and(|status| status.faces.iter().any(ours)) {
+        let finding = format!("{shown} is served by this larder");
+        return Some(Check::new(Verdict::Ok, subject, finding));
+    }
+    let todo = if let Some(kind) = mounted_at(&absolute) {
+        format!("{shown} is a mount point already ({kind}); unmount it or choose another directory")
+    } else {
+        match fs::read_dir(&absolute).map(|mut entries| entries.next().is_some()) {
+            Ok(false) => {
+                let finding = format!("{shown} is an empty directory");
+                return Some(Check::new(Verdict::Ok, subject, finding));
+            }
+            Ok(true) => format!("{shown} is not empty; choose an empty directory"),
+            Err(error) => format!("{shown} can't be mounted on ({error}); make that directory"),
+        }
+    };
+    Some(Check::new(Verdict::Fail, subject, todo))
+}
+
+/// The absolute path, without links but for its last part, which may be a mount that hangs.
+fn without_links(point: &Path) -> PathBuf {
+    let absolute = std::path::absolute(point).unwrap_or_else(|_| point.to_owned());
+    let beside = absolute.parent().and_then(|parent| parent.canonicalize().ok());
+    match (beside, absolute.file_name()) {
+        (Some(beside), Some(name)) => beside.join(name),
+        _ => absolute,
+    }
+}
+
+/// Whether this machine has FUSE.
+fn fuse(effective: &Effective) -> Check {
     let subject = "fuse";
     let wanted = effective.config.fuse.mountpoint.is_some();
     let verdict = if wanted { Verdict::Fail } else { Verdict::Warn };
     if !Path::new("/dev/fuse").exists() {
         let todo = "there is no /dev/fuse; load the module (modprobe fuse) or pass the device in";
-        return Some(Check::new(verdict, subject, todo));
+        return Check::new(verdict, subject, todo);
     }
     let paths = std::env::var_os("PATH").unwrap_or_default();
     let found = std::env::split_paths(&paths).any(|path| path.join("fusermount3").exists());
     if !found && !rustix::process::geteuid().is_root() {
         let todo = "fusermount3 is missing; install the package fuse3";
-        return Some(Check::new(verdict, subject, todo));
+        return Check::new(verdict, subject, todo);
     }
-    Some(Check::new(Verdict::Ok, subject, "/dev/fuse is there and can be mounted"))
+    Check::new(Verdict::Ok, subject, "/dev/fuse is there and can be mounted")
 }
 
 fn descriptors() -> Check {
@@ -236,8 +287,8 @@ async fn mounts(effective: &Effective) -> Vec<Check> {
     let found = probe(&stores).await;
     let to_check = |(name, finding)| match finding {
         Finding::Answers => Check::new(Verdict::Ok, subject, format!("{name}: the store answers")),
-        Finding::Silent(why) => {
-            let todo = format!("{name}: {why}; is the store up, is the endpoint right?");
+        Finding::Silent(error) => {
+            let todo = format!("{name}: {error}; is the store up, is the endpoint right?");
             Check::new(Verdict::Warn, subject, todo)
         }
         Finding::Refuses(error) => Check::new(Verdict::Fail, subject, format!("{name}: {error}")),

@@ -14,5 +14,12 @@ pub(super) async fn run(control: Control, options: &Free, format: Format) -> Res
     if format == Format::Json {
         return output::json(&freed);
     }
+    if freed.files == 0 && !options.recursive {
+        let path = options.path.trim_end_matches('/');
+        output::say(&format!(
+            "larder: nothing is known of {path}; everything below a directory is freed by \
+             `larder free --recursive {path}/`"
+        ));
+    }
     output::line(&format!("freed {} of {} files", ByteSize(freed.bytes), freed.files))
 }

@@ -10,6 +10,7 @@ mod free;
 mod load;
 mod ls;
 mod man;
+mod one_file;
 mod shown;
 mod stat;
 mod status;
@@ -21,6 +22,7 @@ use crate::{
     exit::{Exit, Failure},
     up,
 };
+use one_file::Verb;
 
 /// Runs the command.
 pub(crate) fn run(arguments: Arguments, origins: &Origins) -> Result<(), Failure> {
@@ -41,19 +43,30 @@ pub(crate) fn run(arguments: Arguments, origins: &Origins) -> Result<(), Failure
             block_on(ls::run(&effective.state, &options, format))
         }
         Command::Stat(one) => {
-            asking(gather(None)?, async |control| stat::run(control, &one.path, format).await)
+            let verb = Verb { name: "stat", instead: "larder ls --long" };
+            let stat = async |control| stat::run(control, &one.path, format).await;
+            about(gather(None)?, verb, &one.path, stat)
         }
         Command::Cat(options) => {
-            asking(gather(None)?, async |control| cat::run(control, &options).await)
+            let verb = Verb { name: "cat", instead: "larder ls" };
+            let cat = async |control| cat::run(control, &options).await;
+            about(gather(None)?, verb, &options.path, cat)
         }
         Command::Load(one) => {
             asking(gather(None)?, async |control| load::run(control, &one.path, format).await)
         }
-        Command::Free(options) => {
+        Command::Free(options) if options.recursive => {
             asking(gather(None)?, async |control| free::run(control, &options, format).await)
         }
+        Command::Free(options) => {
+            let verb = Verb { name: "free", instead: "larder free --recursive" };
+            let free = async |control| free::run(control, &options, format).await;
+            about(gather(None)?, verb, &options.path, free)
+        }
         Command::Explain(one) => {
-            asking(gather(None)?, async |control| explain::run(control, &one.path, format).await)
+            let verb = Verb { name: "explain", instead: "larder ls" };
+            let explain = async |control| explain::run(control, &one.path, format).await;
+            about(gather(None)?, verb, &one.path, explain)
         }
     }
 }
@@ -73,6 +86,16 @@ fn asking(
     command: impl AsyncFnOnce(Control) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     block_on(async { command(Control::connect(&effective.state).await?).await })
+}
+
+/// The same for a command about one file, which a mount or a directory is not.
+fn about(
+    effective: Effective,
+    verb: Verb,
+    path: &str,
+    command: impl AsyncFnOnce(Control) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    block_on(one_file::about(&effective.state, verb, path, command))
 }
 
 /// Runs a small command on this thread.

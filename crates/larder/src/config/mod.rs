@@ -17,6 +17,6 @@ mod value;
 
 pub(crate) use file::FileProblems;
 pub(crate) use layers::{Layers, Source};
-pub(crate) use reference::reference;
+pub(crate) use reference::{documented, reference};
 pub(crate) use settings::{Cache, Config, Mount};
 pub(crate) use value::LogFormat;

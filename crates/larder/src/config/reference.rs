@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `docs/config.md`, written from the declarations of the settings.
+//! `docs/config.md`, written from the declarations of the settings, and the same as data.
 
 use std::fmt::Write;
+
+use serde::Serialize;
 
 use super::{
     describe::{Field, Section, Shape},
@@ -41,6 +43,39 @@ pub(crate) fn reference() -> String {
         write_section(&mut page, section);
     }
     page
+}
+
+/// One setting, as `config docs --json` tells it.
+#[derive(Debug, Serialize)]
+pub(crate) struct Documented {
+    /// `s3.listen`; what there may be many of has brackets: `mount[].uri`.
+    key: String,
+    /// What a value is.
+    value: &'static str,
+    /// The value when nobody says anything.
+    default: Option<toml::Value>,
+    /// Whether a value must be given.
+    required: bool,
+    /// What it is for.
+    meaning: String,
+}
+
+/// Every setting.
+pub(crate) fn documented() -> impl Iterator<Item = Documented> {
+    Config::SECTIONS.iter().flat_map(|section| {
+        let prefix = match section.shape {
+            Shape::Root => String::new(),
+            Shape::One => format!("{}.", section.name),
+            Shape::Many => format!("{}[].", section.name),
+        };
+        section.fields.iter().map(move |field| Documented {
+            key: format!("{prefix}{}", field.name),
+            value: field.word,
+            default: field.default.map(|default| default()),
+            required: field.required,
+            meaning: field.doc(),
+        })
+    })
 }
 
 fn write_section(page: &mut String, section: &Section) {

@@ -46,6 +46,13 @@ impl Disk {
     }
 }
 
+/// The type of the file system that is mounted exactly at this absolute path, if one is.
+pub(crate) fn mounted_at(path: &Path) -> Option<String> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let here = parsed(&mounts).filter(|(point, _)| Path::new(point) == path);
+    here.last().map(|(_, kind)| kind.to_owned())
+}
+
 /// What a cache without a size may hold on this disk.
 pub(crate) fn default_cache_size(disk: &Disk) -> ByteSize {
     let spared = disk.free.0.saturating_sub(disk.total.0 / SPARED_PART);
@@ -54,13 +61,17 @@ pub(crate) fn default_cache_size(disk: &Disk) -> ByteSize {
 
 /// The type of the file system mounted nearest above `path` (proc_pid_mountinfo(5)).
 fn kind_of(mounts: &str, path: &Path) -> Option<String> {
-    let parsed = mounts.lines().filter_map(|line| {
+    let above = parsed(mounts).filter(|(point, _)| path.starts_with(point));
+    above.max_by_key(|(point, _)| point.len()).map(|(_, kind)| kind.to_owned())
+}
+
+/// Mount points with the types of their file systems, the topmost of a place last.
+fn parsed(mounts: &str) -> impl Iterator<Item = (&str, &str)> {
+    mounts.lines().filter_map(|line| {
         let point = line.split(' ').nth(4)?;
         let kind = line.split(" - ").nth(1)?.split(' ').next()?;
         Some((point, kind))
-    });
-    let above = parsed.filter(|(point, _)| path.starts_with(point));
-    above.max_by_key(|(point, _)| point.len()).map(|(_, kind)| kind.to_owned())
+    })
 }
 
 #[cfg(test)]

@@ -152,6 +152,7 @@ async fn mount_fuse(
         let settings = larder_fuse::Settings { allow_other, ..larder_fuse::Settings::default() };
         FuseFace::mount(&settings, &mountpoint, filesystem, handle)
     });
-    let panicked = |error| Error::internal("mounting panicked").with_source(error);
-    Ok(Some(mounted.await.map_err(panicked)??))
+    let panicked = |error| Err(Error::internal("mounting panicked").with_source(error));
+    let mounted = mounted.await.unwrap_or_else(panicked);
+    mounted.map(Some).map_err(|error| Failure::of_place(&error))
 }

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `larder up`: every role in one process, from the first check to the last flush.
 //!
-//! The order is: checks that cost nothing, the state's lock, the stores, the worker, the faces,
-//! ready. The end is the same backwards, and bounded: after [`STOP_WAIT_MAX`], or at a second
-//! signal, the process ends as if it had been killed, which loses nothing but speed.
+//! The order is: checks that cost nothing, the state's lock, the worker, the faces, ready; the
+//! stores are asked beside it and never waited for. The end is the same backwards, and bounded:
+//! after [`STOP_WAIT_MAX`], or at a second signal, the process ends as if it had been killed,
+//! which loses nothing but speed.
 
 mod announce;
 mod caches;
@@ -20,7 +21,7 @@ use larder_cluster::{member::Member, registry::local::LocalRegistry};
 use larder_core::{Clock, MemoryBudget, Metrics, Random, Result};
 use larder_http::Readiness;
 use larder_ufs::mount::Seams;
-use larder_worker::Store;
+use larder_worker::Worker;
 
 pub(crate) use mounts::{check, open_stores};
 pub(crate) use probe::{Finding, probe};
@@ -35,6 +36,7 @@ use crate::{
 };
 use caches::Cache;
 use faces::Faces;
+use probe::Questions;
 use signals::Signals;
 
 /// How long a clean stop may take.
@@ -56,7 +58,7 @@ pub(crate) fn run(effective: Effective, format: Format) -> Result<(), Failure> {
         ));
     }
     let descriptors = raise_descriptor_limit();
-    let state = State::open(&effective.state)?;
+    let state = State::open(&effective.state).map_err(|error| Failure::of_place(&error))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("larder")
@@ -90,7 +92,7 @@ async fn serve(serving: Serving<'_>, signals: &mut Signals) -> Result<(), Failur
     let random = Arc::new(Random::new());
     let seams = Seams { clock: clock.clone(), random, metrics: Arc::clone(&metrics) };
     let stores = open_stores(config, &seams)?;
-    refuse_hopeless(&stores).await?;
+    let mut questions = Questions::ask(&stores);
     let caches = caches::decide(&config.cache, &state)?;
     let limit = config.general.memory_budget.unwrap_or_else(|| default_budget(&memory_limit()));
     let budget = MemoryBudget::new(limit.0);
@@ -119,11 +121,15 @@ async fn serve(serving: Serving<'_>, signals: &mut Signals) -> Result<(), Failur
         clock,
         metrics,
     });
-    let outcome = match Faces::start(config, &state, &filesystem, &readiness).await {
+    let started = match questions.heard(&worker) {
+        Ok(()) => Faces::start(config, &state, &filesystem, &readiness).await,
+        Err(failure) => Err(failure),
+    };
+    let outcome = match started {
         Ok(mut faces) => {
             readiness.set_ready(PARTS[1]);
             let outcome = match announce::started(&faces, &filesystem, &caches, format) {
-                Ok(()) => faces.until_end(signals).await,
+                Ok(()) => until_end(&mut faces, &mut questions, &worker, signals).await,
                 Err(failure) => Err(failure),
             };
             readiness.set_missing(PARTS[1]);
@@ -140,12 +146,21 @@ async fn serve(serving: Serving<'_>, signals: &mut Signals) -> Result<(), Failur
     outcome
 }
 
-/// Stops the faces, then the worker, within the bound.
-async fn stop(
-    faces: Faces,
-    worker: Arc<larder_worker::Worker>,
+/// Waits for a signal; or for a face that ends by itself or a store that refuses, both failures.
+async fn until_end(
+    faces: &mut Faces,
+    questions: &mut Questions,
+    worker: &Worker,
     signals: &mut Signals,
 ) -> Result<(), Failure> {
+    tokio::select! {
+        outcome = faces.until_end(signals) => outcome,
+        failure = questions.refusal(worker) => Err(failure),
+    }
+}
+
+/// Stops the faces, then the worker, within the bound.
+async fn stop(faces: Faces, worker: Arc<Worker>, signals: &mut Signals) -> Result<(), Failure> {
     let stopped = async {
         faces.stop().await;
         worker::close(worker).await;
@@ -159,26 +174,6 @@ async fn stop(
             Err(Failure::new(Exit::Failed, "stopped at once by a second signal"))
         }
     }
-}
-
-/// Ends the start where a store says that this can never work. One that does not answer is only
-/// warned about: what is resident can be read without it.
-async fn refuse_hopeless(stores: &[Store]) -> Result<(), Failure> {
-    for (name, finding) in probe(stores).await {
-        match finding {
-            Finding::Answers => {}
-            Finding::Silent(why) => {
-                tracing::warn!(
-                    mount = %name, %why,
-                    "the store does not answer; what is resident stays readable"
-                );
-            }
-            Finding::Refuses(error) => {
-                return Err(error.context(format!("mount {name}")).into());
-            }
-        }
-    }
-    Ok(())
 }
 
 /// A worker's share of the work: its capacity in GiB.

@@ -4,11 +4,12 @@
 use std::{path::PathBuf, sync::Arc};
 
 use larder_cluster::member::WorkerId;
-use larder_core::{ByteSize, Clock, Error, MemoryBudget, Metrics, Result};
+use larder_core::{ByteSize, Clock, Error, MemoryBudget, Metrics};
 use larder_pages::{DirectoryOptions, Options};
 use larder_worker::{Store, Worker};
 
 use super::caches::Cache;
+use crate::exit::Failure;
 
 /// Of all descriptors, the page store may keep one part in so many open.
 const DESCRIPTORS_PART: u64 = 4;
@@ -27,7 +28,7 @@ pub(super) struct Parts<'a> {
     pub(super) metrics: Arc<Metrics>,
 }
 
-pub(super) async fn open(parts: Parts<'_>) -> Result<Arc<Worker>> {
+pub(super) async fn open(parts: Parts<'_>) -> Result<Arc<Worker>, Failure> {
     let Parts { id, metadata, caches, descriptors, stores, budget, clock, metrics } = parts;
     let directories = caches
         .iter()
@@ -44,7 +45,10 @@ pub(super) async fn open(parts: Parts<'_>) -> Result<Arc<Worker>> {
     };
     let parts = larder_worker::Parts { id, metadata, pages, stores, budget, clock, metrics };
     let opened = tokio::task::spawn_blocking(move || Worker::open(parts)).await;
-    opened.map_err(|error| Error::internal("opening the cache panicked").with_source(error))?
+    let opened = opened.unwrap_or_else(|error| {
+        Err(Error::internal("opening the cache panicked").with_source(error))
+    });
+    opened.map_err(|error| Failure::of_place(&error))
 }
 
 /// Writes out what is gathered. A failure costs speed at the next start and nothing else.

@@ -41,8 +41,14 @@ fn check_names_file_line_and_key_of_every_mistake() {
     assert_eq!(lines[1], "l.toml:4: this [[mount]] needs uri (text)");
     assert!(lines[2].starts_with("l.toml:6: mount.freshness (duration"), "{}", lines[2]);
 
+    let checked = larder(home.path(), &["config", "check", "--config", "l.toml", "--json"]);
+    let told: serde_json::Value = serde_json::from_str(&checked.stdout).expect("one JSON value");
+    assert_eq!((checked.code, told["problems"].as_array().map(Vec::len)), (2, Some(3)), "{told}");
+
     fs::write(&file, "[[mount]]\nname = \"a\"\nuri = \"s3://abc\"\n").expect("written");
     assert_eq!(larder(home.path(), &["config", "check", "--config", "l.toml"]).code, 0);
+    let checked = larder(home.path(), &["config", "check", "--config", "l.toml", "--json"]);
+    assert_eq!(checked.stdout, "{\"file\":\"l.toml\",\"mounts\":1,\"problems\":[]}\n");
     let secret = "[[mount]]\nname = \"a\"\nuri = \"s3://abc\"\nendpoint = \"http://u:hunter2@h\"\n";
     fs::write(&file, secret).expect("written");
     let checked = larder(home.path(), &["config", "check", "--config", "l.toml"]);
@@ -86,4 +92,10 @@ fn completions_manual_pages_and_documentation_come_from_the_code() {
     assert!(help.stdout.contains("4  no larder runs with this state directory"));
     let docs = larder(home.path(), &["config", "docs"]);
     assert!(docs.stdout.contains("## `[[mount]]`, any number of times"));
+    let docs = larder(home.path(), &["config", "docs", "--json"]);
+    let settings: Vec<serde_json::Value> =
+        docs.stdout.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let listen = settings.iter().find(|setting| setting["key"] == "s3.listen").expect("there");
+    assert_eq!(listen["default"], "127.0.0.1:9710");
+    assert!(settings.iter().any(|setting| setting["key"] == "mount[].uri"));
 }

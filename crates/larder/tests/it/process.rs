@@ -34,9 +34,15 @@ impl Running {
 
     /// Starts over what an earlier process left.
     pub(crate) fn start_in(home: TempDir) -> Self {
+        Self::start_with(home, &[])
+    }
+
+    /// The same with more arguments.
+    pub(crate) fn start_with(home: TempDir, more: &[&str]) -> Self {
         let mut child = command(home.path())
             .args(arguments(home.path()))
             .args(["--json", "--cache", "cache:64MiB"])
+            .args(more)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()

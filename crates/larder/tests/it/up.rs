@@ -6,6 +6,8 @@ use std::{
     io::{Read, Write},
     net::{TcpListener, TcpStream},
     os::unix::fs::PermissionsExt,
+    thread,
+    time::Duration,
 };
 
 use crate::{
@@ -67,7 +69,32 @@ fn a_file_is_listed_read_loaded_explained_and_freed() {
     {
         assert_eq!(running.ask(missing).code, 3, "{missing:?}");
     }
-    assert_ne!(running.ask(&["stat", "/data/"]).code, 0);
+}
+
+#[test]
+fn a_mount_and_a_directory_are_no_files_and_say_what_to_type() {
+    let running = Running::start();
+    fs::write(running.data().join("sub/x"), "hi\n").expect("written");
+    for (arguments, said) in [
+        (&["cat", "/data"][..], "/data/ is a mount, and `larder cat` is about one file"),
+        (&["cat", "/data"], "try `larder ls /data/`"),
+        (&["cat", "/data/sub"], "/data/sub is a directory"),
+        (&["cat", "/data/sub/"], "try `larder ls /data/sub/`"),
+        (&["stat", "/data/sub"], "try `larder ls --long /data/sub/`"),
+        (&["explain", "/data/"], "/data/ is a mount"),
+        (&["free", "/data"], "try `larder free --recursive /data/`"),
+        (&["cat", "/"], "see them with `larder ls /`"),
+    ] {
+        let refused = running.ask(arguments);
+        assert_eq!((refused.code, refused.stdout.as_str()), (2, ""), "{arguments:?}");
+        assert!(refused.stderr.contains(said), "{arguments:?}: {}", refused.stderr);
+        assert_eq!(refused.stderr.lines().count(), 1, "{}", refused.stderr);
+    }
+    let missing = running.ask(&["cat", "/sea"]);
+    assert_eq!(missing.code, 3);
+    assert!(missing.stderr.contains("mounted: data"), "{}", missing.stderr);
+    let freed = running.ask(&["free", "/data/sub"]);
+    assert!(freed.stderr.contains("larder free --recursive /data/sub/"), "{}", freed.stderr);
 }
 
 #[test]
@@ -117,22 +144,114 @@ fn two_processes_never_share_a_state_a_cache_or_a_port() {
 }
 
 #[test]
-fn a_store_that_can_never_work_ends_the_start_and_one_that_is_silent_does_not() {
+fn a_store_that_can_never_work_ends_the_start() {
     let home = tempfile::tempdir().expect("a directory");
     let missing = larder(home.path(), &["up", "--mount", "a=file:///no/such/directory"]);
     assert_eq!(missing.code, 3);
     assert!(missing.stderr.contains("/no/such/directory does not exist"), "{}", missing.stderr);
-    // Nobody listens on a port that was just given back.
-    let port = TcpListener::bind("127.0.0.1:0").expect("free").local_addr().expect("bound");
+    fs::write(home.path().join("file"), "x").expect("written");
+    let mount = format!("a=file://{}/file", home.path().display());
+    let no_directory = larder(home.path(), &["up", "--mount", &mount]);
+    assert_eq!(no_directory.code, 3, "{}", no_directory.stderr);
+    assert!(no_directory.stderr.contains("/file"), "{}", no_directory.stderr);
+}
+
+#[test]
+fn a_silent_store_is_not_waited_for() {
+    // Takes connections and never answers.
+    let silent = TcpListener::bind("127.0.0.1:0").expect("free");
+    let home = tempfile::tempdir().expect("a directory");
     let config = format!(
-        "[[mount]]\nname = \"a\"\nuri = \"s3://bucket\"\nendpoint = \"http://{port}\"\n\
-         anonymous = true\n"
+        "[[mount]]\nname = \"far\"\nuri = \"s3://bucket\"\nendpoint = \"http://{}\"\n\
+         anonymous = true\n",
+        silent.local_addr().expect("bound")
     );
     fs::create_dir(home.path().join("data")).expect("made");
+    fs::write(home.path().join("data/x"), "hi\n").expect("written");
     fs::write(home.path().join("l.toml"), config).expect("written");
+    let running = Running::start_with(home, &["--config", "l.toml"]);
+    let trouble = || {
+        let status = running.ask_json(&["status"]).remove(0);
+        let mounts = status["workers"][0]["mounts"].as_array().expect("a list").clone();
+        let far = mounts.iter().find(|mount| mount["record"]["name"] == "far").expect("mounted");
+        far["last_error"].as_str().map(str::to_owned)
+    };
+    // It serves before the question to the store has run out of time.
+    assert_eq!(trouble(), None);
+    assert_eq!(running.ask(&["cat", "/data/x"]).stdout, "hi\n");
+    let heard = (0..200).find_map(|_| {
+        thread::park_timeout(Duration::from_millis(50));
+        trouble()
+    });
+    assert_eq!(heard.as_deref(), Some("no answer within 3 s"));
+    assert!(running.ask(&["status"]).stdout.contains("no answer within 3 s"));
+    let (code, said, _home) = running.terminate();
+    assert_eq!(code, 0);
+    assert!(said.contains("the store does not answer"), "{said}");
+}
+
+#[test]
+fn the_doctor_names_everything_that_is_broken() {
+    let home = tempfile::tempdir().expect("a directory");
+    let taken = TcpListener::bind("127.0.0.1:0").expect("free");
+    // Nobody listens on a port that was just given back.
+    let closed = TcpListener::bind("127.0.0.1:0").expect("free").local_addr().expect("bound");
+    let config = format!(
+        "[s3]\nlisten = \"{}\"\ncredentials_files = [\"keys\"]\n\
+         [fuse]\nmountpoint = \"full\"\n\
+         [[cache]]\npath = \"file\"\nsize = \"1GiB\"\n\
+         [[mount]]\nname = \"gone\"\nuri = \"file:///no/such\"\n\
+         [[mount]]\nname = \"down\"\nuri = \"s3://bucket\"\n\
+         endpoint = \"http://{closed}\"\nanonymous = true\n",
+        taken.local_addr().expect("bound")
+    );
+    fs::write(home.path().join("l.toml"), config).expect("written");
+    fs::write(home.path().join("file"), "x").expect("written");
+    fs::write(home.path().join("keys"), "[default]\nhunter2\n").expect("written");
+    fs::create_dir_all(home.path().join("full/x")).expect("made");
     let doctor = larder(home.path(), &["doctor", "--config", "l.toml", "--json"]);
-    let line = doctor.stdout.lines().find(|line| line.contains("\"mount\"")).expect("checked");
-    assert!(line.contains("\"warn\""), "{line}");
+    assert_eq!(doctor.code, 1, "{}", doctor.stdout);
+    let checks: Vec<serde_json::Value> =
+        doctor.stdout.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    for (verdict, subject, words) in [
+        ("fail", "s3", "can't be used"),
+        ("fail", "keys", "line 2"),
+        ("fail", "fuse", "not empty"),
+        ("fail", "cache", "can't be written"),
+        ("fail", "mount", "gone: "),
+        ("warn", "mount", "down: "),
+        ("ok", "state", "nothing runs here"),
+    ] {
+        let found = checks.iter().any(|check| {
+            let finding = check["finding"].as_str().expect("text");
+            check["verdict"] == verdict && check["subject"] == subject && finding.contains(words)
+        });
+        assert!(found, "{verdict} {subject} {words}: {}", doctor.stdout);
+    }
+    assert!(!doctor.stdout.contains("hunter2"));
+    let text = larder(home.path(), &["doctor", "--config", "l.toml"]);
+    assert_eq!(text.code, 1);
+    assert!(text.stdout.lines().count() == checks.len() && text.stdout.contains("\nfail  cache"));
+}
+
+#[test]
+fn a_place_that_can_not_be_used_ends_with_2() {
+    let home = tempfile::tempdir().expect("a directory");
+    fs::create_dir_all(home.path().join("data")).expect("made");
+    fs::create_dir_all(home.path().join("foreign/pages")).expect("made");
+    fs::write(home.path().join("file"), "x").expect("written");
+    for (place, said) in [
+        (["--cache", "file:64MiB"], "is a file"),
+        (["--cache", "file/below:64MiB"], "is a file"),
+        (["--cache", "foreign:64MiB"], "larder did not make"),
+        (["--cache", "tiny:1KiB"], "the least is"),
+        (["--state", "file"], "can't use file"),
+    ] {
+        let up = arguments(home.path());
+        let refused = ended(command(home.path()).args(up).args(place).output().expect("runs"));
+        assert_eq!(refused.code, 2, "{place:?}: {}", refused.stderr);
+        assert!(refused.stderr.contains(said), "{place:?}: {}", refused.stderr);
+    }
 }
 
 #[test]
