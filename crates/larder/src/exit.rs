@@ -35,7 +35,7 @@ impl Exit {
         (
             Self::Usage,
             2,
-            "the command line or the configuration is wrong, or names a directory that can't be used",
+            "the command line or configuration is wrong, or names a directory that can't be used",
         ),
         (Self::NotFound, 3, "there is no such file, mount, bucket or directory"),
         (Self::NotRunning, 4, "no larder runs with this state directory, or it does not answer"),

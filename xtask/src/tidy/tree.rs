@@ -7,7 +7,7 @@ use std::{fs, path::Path};
 
 use anyhow::{Context, Result};
 
-/// Folders that are not the project's own text.
+/// What is not the project's own text; in a worktree of git, `.git` is a file.
 const FOREIGN: [&str; 6] = ["target", ".git", ".tools", ".run", "__pycache__", ".pytest_cache"];
 /// A file above this is data, not text that people read.
 const BYTES_MAX: u64 = 2 << 20;
@@ -48,7 +48,10 @@ impl Tree {
                 let path =
                     if folder.is_empty() { name.clone() } else { format!("{folder}/{name}") };
                 let kind = entry.file_type()?;
-                if kind.is_dir() && !FOREIGN.contains(&name.as_str()) {
+                if FOREIGN.contains(&name.as_str()) {
+                    continue;
+                }
+                if kind.is_dir() {
                     folders.push(path);
                 } else if kind.is_file()
                     && entry.metadata()?.len() <= BYTES_MAX
