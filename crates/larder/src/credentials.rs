@@ -4,7 +4,7 @@
 
 use std::{fs, io, os::unix::fs::PermissionsExt, path::Path};
 
-use larder_core::{Error, Result};
+use larder_core::{Error, ErrorKind, Result};
 use larder_s3::Keys;
 
 use crate::state::{random_bytes, write_private};
@@ -35,11 +35,13 @@ pub(crate) fn ensure_own_pair(path: &Path) -> Result<()> {
 /// Adds every pair of a credentials file to `keys`.
 ///
 /// # Errors
-/// `Invalid` with a sentence that names file and line.
+/// `Invalid` with a sentence that names file and line, `Denied` when it may not be read.
 pub(crate) fn add_file(keys: &mut Keys, path: &Path) -> Result<()> {
     let shown = path.display();
     let unreadable = |error: io::Error| {
-        Error::invalid(format!("can't read the credentials file {shown}")).with_source(error)
+        let denied = error.kind() == io::ErrorKind::PermissionDenied;
+        let kind = if denied { ErrorKind::Denied } else { ErrorKind::Invalid };
+        Error::new(kind, format!("can't read the credentials file {shown}")).with_source(error)
     };
     let metadata = fs::metadata(path).map_err(unreadable)?;
     if metadata.len() > FILE_LENGTH_MAX {
