@@ -18,6 +18,7 @@ mod fill;
 mod index;
 mod lookup;
 mod open;
+mod page_bytes;
 mod page_set;
 mod quota;
 mod record;
@@ -29,6 +30,7 @@ mod store;
 mod unflushed;
 
 pub use index::{Index, IndexKey, MemoryIndex};
+pub use page_bytes::PageBytes;
 pub use store::{
     DirectoryOptions, DiskUsage, NewPage, NotKept, Options, PageStore, Piece, Presence, PutOutcome,
 };

@@ -13,14 +13,13 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use larder_core::{
     ByteRange, ByteSize, ContentId, Error, Extent, Metrics, PageIndex, Result,
     page::FILE_LENGTH_MAX,
 };
 
 use crate::{
-    Index,
+    Index, PageBytes,
     disk::DirectoryLock,
     fill::{self, Done, Queued, Waiting},
     lookup, open, recover, scrub,
@@ -93,7 +92,7 @@ pub struct NewPage {
     /// Which page.
     pub index: PageIndex,
     /// Its bytes: exactly as many as the page has in a content of that length.
-    pub bytes: Bytes,
+    pub bytes: PageBytes,
     /// CRC-32C of the bytes.
     pub checksum: u32,
     /// Kept until the page was written or given up; a lease on memory, usually.
@@ -290,7 +289,7 @@ impl NewPage {
     /// Whether the page has exactly the bytes that a page at this place has.
     fn is_valid(&self) -> bool {
         self.length <= FILE_LENGTH_MAX
-            && !self.bytes.is_empty()
-            && self.index.range(self.length).length() == self.bytes.len() as u64
+            && self.bytes.length() > 0
+            && self.index.range(self.length).length() == self.bytes.length()
     }
 }

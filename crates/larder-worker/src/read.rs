@@ -2,17 +2,18 @@
 //! Reads: which version, what is resident, and the body that walks over both.
 //!
 //! The body looks at one segment at a time and holds nothing between two polls but its place: a
-//! resident run goes out as an extent, a gap attaches to a fetch and goes out as the pages come.
+//! resident run goes out as an extent, a gap attaches to a fetch and goes out as its bytes come.
 
 use std::{collections::VecDeque, sync::Arc};
 
+use bytes::Bytes;
 use futures::{StreamExt, stream::try_unfold};
 use larder_cluster::wire::{
     body::{Body, Chunk, StreamedBytes},
     message::{Outcome, ReadHead, ReadReply, ReadRequest},
 };
 use larder_core::{
-    ByteRange, ContentId, Error, Path, Result, SEGMENT_SIZE, Status,
+    ByteRange, ContentId, Error, Lease, Path, Result, SEGMENT_SIZE, Status,
     metric::{ReadLabels, SourceLabels},
     page,
 };
@@ -161,7 +162,7 @@ impl Walk {
         while !self.rest.is_empty() {
             if let Some(attached) = self.attached.as_ref().filter(|_| !self.elsewhere) {
                 match attached.step(self.rest.start).await {
-                    Step::Page(bytes, lease) => return Ok(Some(self.streamed(bytes, lease))),
+                    Step::Bytes(bytes, lease) => return Ok(Some(self.streamed(bytes, lease))),
                     Step::Failed(error) => return Err(error),
                     Step::Elsewhere => self.elsewhere = true,
                 }
@@ -191,14 +192,11 @@ impl Walk {
         Ok(None)
     }
 
-    /// The part of a page that is left to give.
-    fn streamed(&mut self, bytes: bytes::Bytes, lease: Arc<larder_core::Lease>) -> Chunk {
-        let page = larder_core::PageIndex::at(self.rest.start);
-        let whole = ByteRange::new(page.start(), page.start() + bytes.len() as u64);
-        let end = whole.end.min(self.rest.end);
-        let within = |offset| usize::try_from(offset - whole.start).expect("within a page");
-        let bytes = bytes.slice(within(self.rest.start)..within(end));
-        self.rest.start = end;
+    /// What of these bytes was asked for.
+    fn streamed(&mut self, mut bytes: Bytes, lease: Arc<Lease>) -> Chunk {
+        let rest = usize::try_from(self.rest.length()).unwrap_or(usize::MAX);
+        bytes.truncate(rest);
+        self.rest.start += bytes.len() as u64;
         let count = self.worker.metrics.read_bytes.get_or_create(&self.from_store);
         count.inc_by(bytes.len() as u64);
         Chunk::Bytes(StreamedBytes { bytes, lease: Some(lease) })

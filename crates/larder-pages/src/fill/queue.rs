@@ -73,7 +73,7 @@ pub(crate) struct Batch {
 
 impl Batch {
     fn bytes(&self) -> u64 {
-        self.pages.iter().map(|queued| queued.page.bytes.len() as u64).sum()
+        self.pages.iter().map(|queued| queued.page.bytes.length()).sum()
     }
 }
 
@@ -131,7 +131,7 @@ impl Queue {
     /// Takes a page in, or tells at once why not.
     pub(crate) fn push(&self, queued: Queued) -> Result<(), (Queued, NotKept)> {
         let page = &queued.page;
-        let bytes = page.bytes.len() as u64;
+        let bytes = page.bytes.length();
         let group =
             Group { content: page.content, length: page.length, segment: page.index.segment() };
         let mut state = self.state();
@@ -239,7 +239,7 @@ impl Queue {
         let mut pages = Vec::new();
         let mut bytes = 0;
         while let Some(next) = waiting.front() {
-            bytes += next.page.bytes.len() as u64;
+            bytes += next.page.bytes.length();
             if bytes > self.batch_bytes_max && !pages.is_empty() {
                 break;
             }

@@ -225,7 +225,7 @@ impl Writing<'_> {
         let first = self.key.segment.first_page();
         for run in self.set.runs(larder_core::SEGMENT_PAGES) {
             let parts: Vec<&[u8]> =
-                pages.range(run.clone()).map(|(_, queued)| &queued.page.bytes[..]).collect();
+                pages.range(run.clone()).flat_map(|(_, page)| page.page.bytes.parts()).collect();
             let offset = larder_core::PageIndex(first.0 + run.start).start();
             backing::write(&file, offset, &parts)?;
         }

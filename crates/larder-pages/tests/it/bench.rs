@@ -16,7 +16,7 @@ use larder_core::{
     ByteRange, ByteSize, ContentId, Metrics, PAGE_SIZE, PageIndex, Random, Result, crc32c,
 };
 use larder_pages::{
-    DirectoryOptions, Index, IndexKey, NewPage, Options, PageStore, Piece, PutOutcome,
+    DirectoryOptions, Index, IndexKey, NewPage, Options, PageBytes, PageStore, Piece, PutOutcome,
 };
 
 /// Generous: only a hang is to be noticed.
@@ -39,7 +39,16 @@ pub(crate) fn new_page(name: u64, page: u32, length: u64) -> NewPage {
     let bytes = page_bytes(name, page, length);
     let checksum = crc32c(&bytes);
     let index = PageIndex(page);
-    NewPage { content: content(name), length, index, bytes, checksum, hold: None }
+    NewPage { content: content(name), length, index, bytes: parts(bytes), checksum, hold: None }
+}
+
+/// Cuts a page as a store's chunks would.
+fn parts(mut bytes: Bytes) -> PageBytes {
+    let mut parts = PageBytes::default();
+    while !bytes.is_empty() {
+        parts.push(bytes.split_to(bytes.len().min(10_000)));
+    }
+    parts
 }
 
 pub(crate) fn options(directories: &[(&Path, u64)]) -> Options {

@@ -4,7 +4,7 @@
 use std::{fs, os::unix::fs::FileExt, sync::Arc};
 
 use larder_core::{ByteRange, Metrics, PAGE_SIZE, PageIndex, crc32c};
-use larder_pages::{MemoryIndex, NewPage, NotKept, PageStore, Piece, PutOutcome};
+use larder_pages::{MemoryIndex, NewPage, NotKept, PageBytes, PageStore, Piece, PutOutcome};
 use tempfile::tempdir;
 
 use crate::bench::{
@@ -62,7 +62,7 @@ fn a_page_of_another_size_is_refused() {
     assert_eq!(put_all(&store, vec![page]), [invalid]);
     let behind = NewPage { index: PageIndex(1), ..new_page(1, 0, PAGE_SIZE) };
     assert_eq!(put_all(&store, vec![behind]), [invalid]);
-    let empty = NewPage { bytes: bytes::Bytes::new(), ..new_page(1, 0, PAGE_SIZE) };
+    let empty = NewPage { bytes: PageBytes::default(), ..new_page(1, 0, PAGE_SIZE) };
     assert_eq!(put_all(&store, vec![empty]), [invalid]);
     let endless = NewPage { length: u64::MAX, ..new_page(1, 0, PAGE_SIZE) };
     assert_eq!(put_all(&store, vec![endless]), [invalid]);
@@ -238,7 +238,7 @@ fn a_page_of_zeros_is_a_page() {
     let store = open(directory.path(), 8 * MIB, Arc::new(MemoryIndex::new()));
     let bytes = bytes::Bytes::from(vec![0; PAGE_SIZE as usize]);
     let checksum = crc32c(&bytes);
-    let page = NewPage { bytes, checksum, ..new_page(1, 0, PAGE_SIZE) };
+    let page = NewPage { bytes: bytes.into(), checksum, ..new_page(1, 0, PAGE_SIZE) };
     assert_eq!(put_all(&store, vec![page]), [KEPT]);
     assert_eq!(store.verify(content(1), PAGE_SIZE, &[PageIndex(0)]).unwrap(), 0);
 }

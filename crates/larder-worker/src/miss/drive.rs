@@ -1,25 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Driving a fetch: bytes from the store become pages; pages go to the readers at once and to
+//! Driving a fetch: bytes from the store go to the readers as they come, and as whole pages to
 //! the page store behind.
 //!
-//! A body that breaks is continued at the byte reached, in the same version, a few times. The
-//! memory of a page is leased before its bytes are taken from the store.
+//! A body that breaks is continued at the byte reached, in the same version, a few times. Memory
+//! is leased before bytes are taken from the store.
 
 use std::{sync::Arc, time::Duration};
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 use futures::StreamExt;
 use larder_core::{
-    ByteRange, ContentId, Error, ErrorKind, FileId, Lease, PAGE_SIZE, PageIndex, Path, Result,
-    Span, Version, crc32c,
+    ByteRange, ContentId, Error, ErrorKind, FileId, PAGE_SIZE, Path, Result, Span, Version,
 };
 use larder_meta::Fact;
 use larder_pages::{NewPage, Piece};
 use larder_ufs::under_storage::{ByteStream, Condition, Content, ReadOutcome};
 
 use super::{
-    fetch::{Attachment, Fetch, Wanted},
+    fetch::{Attachment, Fetch, Run, Wanted},
     flights::{Gap, Joined},
+    intake::{Intake, Pages},
 };
 use crate::{Worker, mount::Mount};
 
@@ -106,44 +106,46 @@ impl Worker {
         });
     }
 
-    /// Moves bytes until the last page is here, nobody wants more, or the store gives up.
+    /// Moves bytes until the last is here, nobody wants more, or the store gives up.
     async fn pump(&self, source: &Source, fetch: &Arc<Fetch>, body: Option<Body>) -> Result<()> {
+        let ByteRange { start: mut position, end } = fetch.range;
         let mut body = body;
-        let mut page = PageIndex::at(fetch.range.start);
         let mut resumes = 0;
-        let mut partial = BytesMut::new();
-        while page.start() < fetch.range.end {
+        let mut intake = Intake::new(&self.budget);
+        let mut pages = Pages::new(position, end);
+        while position < end {
             if fetch.wanted().await == Wanted::No {
                 return Ok(());
             }
-            let lease = Arc::new(self.budget.acquire(PAGE_SIZE).await);
-            let wanted = length_of(page.range(fetch.range.end));
-            loop {
-                let position = page.start() + partial.len() as u64;
-                let step = match body.take() {
-                    Some(open) => Ok(open),
-                    None => self.connect(source, fetch, position).await,
-                };
-                let error = match step {
-                    Ok(mut open) => match open.fill(&mut partial, wanted).await {
-                        Ok(()) => {
-                            body = Some(open);
-                            break;
-                        }
-                        Err(error) => error,
-                    },
-                    Err(error) => error,
-                };
-                if resumes >= RESUMES_MAX || !worth_resuming(error.kind()) {
+            let lease = intake.ready().await;
+            let step = match body.take() {
+                Some(open) => Ok(open),
+                None => self.connect(source, fetch, position).await,
+            };
+            let step = match step {
+                Ok(mut open) => open.arrived(end - position).await.map(|chunk| (open, chunk)),
+                Err(error) => Err(error),
+            };
+            match step {
+                Ok((mut open, mut chunk)) => {
+                    let run = intake.take(&mut chunk, position, lease);
+                    open.carry = chunk;
+                    body = Some(open);
+                    position = run.end();
+                    if self.deliver(fetch, &mut pages, run) == Delivered::Pages {
+                        resumes = 0;
+                    }
+                }
+                Err(error) if resumes >= RESUMES_MAX || !worth_resuming(error.kind()) => {
                     return Err(error);
                 }
-                tracing::debug!(path = %source.path, %error, position, "continuing a broken body");
-                self.clock.sleep(RESUME_WAIT * 2_u32.pow(resumes)).await;
-                resumes += 1;
+                Err(error) => {
+                    let path = &source.path;
+                    tracing::debug!(%path, %error, position, "continuing a broken body");
+                    self.clock.sleep(RESUME_WAIT * 2_u32.pow(resumes)).await;
+                    resumes += 1;
+                }
             }
-            resumes = 0;
-            self.deliver(fetch, page, partial.split().freeze(), lease);
-            page = page.next();
         }
         Ok(())
     }
@@ -173,19 +175,26 @@ impl Worker {
         }
     }
 
-    /// A page is complete: readers first, disk behind.
-    fn deliver(&self, fetch: &Arc<Fetch>, index: PageIndex, bytes: Bytes, lease: Arc<Lease>) {
-        let page = NewPage {
-            content: fetch.content,
-            length: fetch.length,
-            index,
-            checksum: crc32c(&bytes),
-            bytes: bytes.clone(),
-            hold: Some(Box::new(Arc::clone(&lease))),
-        };
-        fetch.publish(bytes, lease);
-        let settling = Arc::clone(fetch);
-        self.pages.put(page, move |outcome| settling.settle(index, outcome));
+    /// Bytes have come: readers first, then the pages that are whole by them to the disk.
+    fn deliver(&self, fetch: &Arc<Fetch>, pages: &mut Pages, mut run: Run) -> Delivered {
+        fetch.publish(run.clone());
+        let mut delivered = Delivered::NoPage;
+        while !run.bytes.is_empty() {
+            let Some(page) = pages.add(&mut run) else { break };
+            delivered = Delivered::Pages;
+            let index = page.index;
+            let page = NewPage {
+                content: fetch.content,
+                length: fetch.length,
+                index,
+                checksum: page.bytes.checksum(),
+                bytes: page.bytes,
+                hold: Some(Box::new(page.leases)),
+            };
+            let settling = Arc::clone(fetch);
+            self.pages.put(page, move |outcome| settling.settle(index, outcome));
+        }
+        delivered
     }
 
     /// The store says that a version is no more: the next open must ask.
@@ -208,23 +217,27 @@ struct Body {
 }
 
 impl Body {
-    /// Appends to `page` until it has `wanted` bytes. What came before an error stays.
-    async fn fill(&mut self, page: &mut BytesMut, wanted: usize) -> Result<()> {
-        page.reserve(wanted - page.len());
-        while page.len() < wanted {
-            if self.carry.is_empty() {
-                let next = self.stream.next().await;
-                self.carry =
-                    next.ok_or_else(|| Error::unavailable("the store's reply ended early"))??;
-                let skipped = self.skip.min(self.carry.len() as u64);
-                self.skip -= skipped;
-                self.carry.advance(usize::try_from(skipped).expect("within a chunk"));
-            }
-            let count = self.carry.len().min(wanted - page.len());
-            page.extend_from_slice(&self.carry.split_to(count));
+    /// The next bytes, at least one and at most `wanted`.
+    async fn arrived(&mut self, wanted: u64) -> Result<Bytes> {
+        while self.carry.is_empty() {
+            let next = self.stream.next().await;
+            self.carry =
+                next.ok_or_else(|| Error::unavailable("the store's reply ended early"))??;
+            let skipped = self.skip.min(self.carry.len() as u64);
+            self.skip -= skipped;
+            self.carry.advance(usize::try_from(skipped).expect("within a chunk"));
         }
-        Ok(())
+        let mut chunk = std::mem::take(&mut self.carry);
+        chunk.truncate(usize::try_from(wanted).unwrap_or(usize::MAX));
+        Ok(chunk)
     }
+}
+
+/// Whether bytes made pages whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Delivered {
+    Pages,
+    NoPage,
 }
 
 /// Takes the fetch off the table at the end, also when its task dies; then readers get an error.
@@ -242,10 +255,6 @@ impl Drop for Landing {
 
 fn worth_resuming(kind: ErrorKind) -> bool {
     matches!(kind, ErrorKind::Unavailable | ErrorKind::Exhausted | ErrorKind::Corrupt)
-}
-
-fn length_of(range: ByteRange) -> usize {
-    usize::try_from(range.length()).expect("a page fits in memory")
 }
 
 fn floor(offset: u64) -> u64 {

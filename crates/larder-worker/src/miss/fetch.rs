@@ -1,19 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
-//! One fetch: pages of one content coming in from the store, and the readers that follow them.
+//! One fetch: bytes of one content coming in from the store, and the readers that follow them.
 //!
-//! A page is `Ready` in memory from its arrival until the page store has it (`Stored`); a page
-//! the store did not keep stays `Ready` while readers still need it, at most a window long, and
-//! is then `Lost`. The pace is set by the reader in front: the fetch runs at most
-//! [`WINDOW`] ahead of it. When the last reader leaves, the fetch ends, unless it was told to
-//! run ahead.
+//! Bytes arrive in [`Run`]s and are a reader's at once, also when the page they belong to is not
+//! whole. They stay in memory until the page store has taken their page, or, where it would not,
+//! while readers still need it, at most a window long. So memory holds one stretch without a
+//! hole, from the page `base` up to what has been reached, and a reader finds its place in it or
+//! in the page store. The pace is set by the reader in front: the fetch runs at most [`WINDOW`]
+//! ahead of it. When the last reader leaves, the fetch ends, unless it was told to run ahead.
 //!
-//! Three signals, so that a thousand readers of one page do not wake each other: `arrived` for
-//! readers, `room` for the one task that drives the fetch, `settled` for who waits for the disk.
+//! Nobody is woken for nothing: a reader waits at its byte and is woken when that byte is here,
+//! the one task that drives the fetch when there is room worth going on for.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     fmt,
+    future::poll_fn,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Waker},
 };
 
 use bytes::Bytes;
@@ -24,6 +27,8 @@ use tokio::sync::Notify;
 /// How far a fetch runs ahead of the reader in front, and how long it keeps in memory what the
 /// page store would not take.
 const WINDOW: u64 = 8 << 20;
+/// A fetch that waits for its readers goes on when it has this much room.
+const ROOM_MIN: u64 = 512 << 10;
 
 pub(crate) struct Fetch {
     pub(crate) content: ContentId,
@@ -34,41 +39,69 @@ pub(crate) struct Fetch {
     /// Up to here it goes on although nobody reads.
     ahead_to: u64,
     state: Mutex<State>,
-    arrived: Notify,
-    room: Notify,
+    /// For those who wait for the disk.
     settled: Notify,
 }
 
+/// Bytes that came together.
+#[derive(Debug, Clone)]
+pub(crate) struct Run {
+    /// Where they lie in the file.
+    pub(crate) start: u64,
+    pub(crate) bytes: Bytes,
+    /// Their share of the memory budget.
+    pub(crate) lease: Arc<Lease>,
+}
+
+impl Run {
+    pub(crate) fn end(&self) -> u64 {
+        self.start + self.bytes.len() as u64
+    }
+}
+
 struct State {
-    /// Pages from `base` on that have arrived; earlier ones are no longer here.
+    /// What is in memory, in order and without a hole.
+    runs: VecDeque<Run>,
+    /// All before has arrived.
+    reached: u64,
+    /// Whole pages from `base` on that have arrived; earlier ones are no longer here.
     slots: VecDeque<Slot>,
     base: u32,
     /// Positions of the readers, by number.
     readers: HashMap<u64, u64>,
     readers_ever: u64,
+    /// Readers that wait for the byte at their position.
+    waiting: BTreeMap<(u64, u64), Waker>,
+    /// The task that drives the fetch, while it waits for readers to go on.
+    driver: Option<Waker>,
     /// Pages handed to the page store and not yet settled.
     unsettled: u32,
     /// How it ended.
     end: Option<Result<()>>,
 }
 
+/// What became of a page that arrived.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Slot {
-    Ready { bytes: Bytes, lease: Arc<Lease>, settled: bool },
-    Stored,
-    Lost,
+    /// The page store has not said yet.
+    Pending,
+    /// The page store has it.
+    Kept,
+    /// The page store would not take it: it is here or nowhere.
+    Refused,
 }
 
 /// What a reader finds at its position.
 pub(crate) enum Step {
-    /// The page, whole.
-    Page(Bytes, Arc<Lease>),
+    /// Bytes from that position on.
+    Bytes(Bytes, Arc<Lease>),
     /// Not here (any more): look in the page store, or fetch anew.
     Elsewhere,
-    /// It will not come.
+    /// They will not come.
     Failed(Error),
 }
 
-/// Whether a fetch should bring its next page.
+/// Whether a fetch should bring more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Wanted {
     Yes,
@@ -78,16 +111,19 @@ pub(crate) enum Wanted {
 impl Fetch {
     pub(crate) fn new(content: ContentId, length: u64, range: ByteRange, ahead_to: u64) -> Self {
         let state = State {
+            runs: VecDeque::new(),
+            reached: range.start,
             slots: VecDeque::new(),
             base: PageIndex::at(range.start).0,
             readers: HashMap::new(),
             readers_ever: 0,
+            waiting: BTreeMap::new(),
+            driver: None,
             unsettled: 0,
             end: None,
         };
         let state = Mutex::new(state);
-        let (arrived, room, settled) = (Notify::new(), Notify::new(), Notify::new());
-        Self { content, length, range, ahead_to, state, arrived, room, settled }
+        Self { content, length, range, ahead_to, state, settled: Notify::new() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -102,10 +138,7 @@ impl Fetch {
         let state = self.state();
         match page.0.checked_sub(state.base) {
             None => false,
-            Some(at) => match state.slots.get(at as usize) {
-                Some(slot) => matches!(slot, Slot::Ready { .. }),
-                None => state.end.is_none(),
-            },
+            Some(at) => (at as usize) < state.slots.len() || state.end.is_none(),
         }
     }
 
@@ -115,19 +148,30 @@ impl Fetch {
         let reader = state.readers_ever;
         state.readers_ever += 1;
         state.readers.insert(reader, position);
+        let driver = state.driver.take();
         drop(state);
-        self.room.notify_one();
+        driver.into_iter().for_each(Waker::wake);
         Attachment { fetch: Arc::clone(self), reader }
     }
 
-    /// A page has arrived; readers may have it now.
-    pub(crate) fn publish(&self, bytes: Bytes, lease: Arc<Lease>) {
+    /// Bytes have arrived, right behind those before: readers may have them now.
+    pub(crate) fn publish(&self, run: Run) {
         let mut state = self.state();
-        state.slots.push_back(Slot::Ready { bytes, lease, settled: false });
-        state.unsettled += 1;
+        debug_assert_eq!(run.start, state.reached, "runs come in order");
+        state.reached = run.end();
+        state.runs.push_back(run);
+        let whole = match state.reached {
+            reached if reached == self.range.end => reached.div_ceil(PAGE_SIZE),
+            reached => reached / PAGE_SIZE,
+        };
+        while u64::from(state.base) + (state.slots.len() as u64) < whole {
+            state.slots.push_back(Slot::Pending);
+            state.unsettled += 1;
+        }
         state.prune();
+        let woken = state.reached_by();
         drop(state);
-        self.arrived.notify_waiters();
+        woken.into_values().for_each(Waker::wake);
     }
 
     /// The page store has said what became of a page.
@@ -136,33 +180,32 @@ impl Fetch {
         state.unsettled -= 1;
         let at = page.0.checked_sub(state.base).map(|at| at as usize);
         if let Some(slot) = at.and_then(|at| state.slots.get_mut(at)) {
-            match (outcome, slot) {
-                (PutOutcome::Kept, slot) => *slot = Slot::Stored,
-                (PutOutcome::NotKept(_), Slot::Ready { settled, .. }) => *settled = true,
-                (PutOutcome::NotKept(_), Slot::Stored | Slot::Lost) => {}
-            }
+            *slot = match outcome {
+                PutOutcome::Kept => Slot::Kept,
+                PutOutcome::NotKept(_) => Slot::Refused,
+            };
         }
         state.prune();
         drop(state);
         self.settled.notify_waiters();
     }
 
-    /// The last page has come, or none will come any more.
+    /// The last byte has come, or none will come any more.
     pub(crate) fn finish(&self, result: Result<()>) {
-        self.state().end = Some(result);
-        self.arrived.notify_waiters();
+        let mut state = self.state();
+        state.end = Some(result);
+        let woken = std::mem::take(&mut state.waiting);
+        drop(state);
+        woken.into_values().for_each(Waker::wake);
         self.settled.notify_waiters();
     }
 
     /// Ends a fetch whose task died.
     pub(crate) fn finish_if_open(&self) {
-        let mut state = self.state();
-        if state.end.is_none() {
-            state.end = Some(Err(Error::internal("the fetch was abandoned")));
+        let open = self.state().end.is_none();
+        if open {
+            self.finish(Err(Error::internal("the fetch was abandoned")));
         }
-        drop(state);
-        self.arrived.notify_waiters();
-        self.settled.notify_waiters();
     }
 
     /// Waits until every page that came has been taken or refused by the page store.
@@ -191,84 +234,109 @@ impl Fetch {
         }
     }
 
-    /// Waits until the next page is wanted, or nobody wants it any more.
+    /// Waits until the next byte is wanted, or nobody wants it any more.
     pub(crate) async fn wanted(&self) -> Wanted {
-        loop {
-            {
-                let state = self.state();
-                let next = state.next_start();
-                match state.readers.values().max() {
-                    _ if next < self.ahead_to => return Wanted::Yes,
-                    Some(front) if next < front.saturating_add(WINDOW) => return Wanted::Yes,
-                    Some(_) => {}
-                    None => return Wanted::No,
+        poll_fn(|context| {
+            let mut state = self.state();
+            let wanted = match state.room() {
+                _ if state.reached < self.ahead_to => Wanted::Yes,
+                Some(room) if room > 0 => Wanted::Yes,
+                Some(_) => {
+                    state.driver = Some(context.waker().clone());
+                    return Poll::Pending;
                 }
-            }
-            self.room.notified().await;
-        }
+                None => Wanted::No,
+            };
+            Poll::Ready(wanted)
+        })
+        .await
     }
 
-    /// What a reader finds at `position`; waits while its page is on the way.
-    async fn step(&self, reader: u64, position: u64) -> Step {
-        let page = PageIndex::at(position);
-        loop {
-            let arrived = self.arrived.notified();
-            tokio::pin!(arrived);
-            arrived.as_mut().enable();
-            let step = self.state().step(reader, position, page);
-            self.room.notify_one();
-            if let Some(step) = step {
-                return step;
-            }
-            arrived.await;
+    /// What a reader finds at `position`; pending while that byte is on the way.
+    fn poll_step(&self, reader: u64, position: u64, context: &Context<'_>) -> Poll<Step> {
+        let mut state = self.state();
+        let driver = state.moved(reader, position);
+        let step = state.step(position);
+        if step.is_none() {
+            state.waiting.insert((position, reader), context.waker().clone());
         }
+        drop(state);
+        driver.into_iter().for_each(Waker::wake);
+        step.map_or(Poll::Pending, Poll::Ready)
     }
 }
 
 impl State {
-    fn next_start(&self) -> u64 {
-        PageIndex(self.base + self.arrived()).start()
+    fn base_start(&self) -> u64 {
+        PageIndex(self.base).start()
     }
 
-    fn arrived(&self) -> u32 {
-        u32::try_from(self.slots.len()).expect("page numbers have 32 bits")
+    /// How far the fetch may run on for the reader in front; `None` when there is no reader.
+    fn room(&self) -> Option<u64> {
+        let front = self.readers.values().max()?;
+        Some(front.saturating_add(WINDOW).saturating_sub(self.reached))
     }
 
-    fn step(&mut self, reader: u64, position: u64, page: PageIndex) -> Option<Step> {
-        if self.readers.insert(reader, position).is_none_or(|before| before < position) {
+    /// Notes where a reader is; answers the driver if it has waited for that.
+    fn moved(&mut self, reader: u64, position: u64) -> Option<Waker> {
+        let before = self.readers.insert(reader, position);
+        if let Some(before) = before.filter(|before| *before != position) {
+            self.waiting.remove(&(before, reader));
             self.prune();
         }
-        let Some(at) = page.0.checked_sub(self.base) else { return Some(Step::Elsewhere) };
-        match self.slots.get(at as usize) {
-            Some(Slot::Ready { bytes, lease, .. }) => {
-                Some(Step::Page(bytes.clone(), Arc::clone(lease)))
-            }
-            Some(Slot::Stored | Slot::Lost) => Some(Step::Elsewhere),
-            None => match &self.end {
-                Some(Ok(())) => Some(Step::Elsewhere),
-                Some(Err(error)) => Some(Step::Failed(error.duplicate())),
-                None => None,
-            },
+        if self.driver.is_none() || self.room().is_some_and(|room| room < ROOM_MIN) {
+            return None;
+        }
+        self.driver.take()
+    }
+
+    fn step(&self, position: u64) -> Option<Step> {
+        if position < self.base_start() {
+            return Some(Step::Elsewhere);
+        }
+        if position < self.reached {
+            let at = self.runs.partition_point(|run| run.end() <= position);
+            let run = self.runs.get(at).filter(|run| run.start <= position);
+            return Some(run.map_or(Step::Elsewhere, |run| {
+                let from = usize::try_from(position - run.start).expect("within the run");
+                Step::Bytes(run.bytes.slice(from..), Arc::clone(&run.lease))
+            }));
+        }
+        match self.end.as_ref()? {
+            Ok(()) => Some(Step::Elsewhere),
+            Err(error) => Some(Step::Failed(error.duplicate())),
         }
     }
 
-    /// Lets go of what nobody needs in memory: pages in front that are settled, and pages not
-    /// kept that every reader has passed or that have left the window.
+    /// Takes out those whose byte is here now.
+    fn reached_by(&mut self) -> BTreeMap<(u64, u64), Waker> {
+        let still_waiting = self.waiting.split_off(&(self.reached, 0));
+        std::mem::replace(&mut self.waiting, still_waiting)
+    }
+
+    /// Lets go of what nobody needs in memory: pages in front that the page store has, and pages
+    /// it would not take that every reader has passed or that have left the window.
     fn prune(&mut self) {
-        let next = self.next_start();
-        let slowest = self.readers.values().copied().min().unwrap_or(u64::MAX);
-        for (at, slot) in self.slots.iter_mut().enumerate() {
-            let at = u32::try_from(at).expect("page numbers have 32 bits");
-            let end = PageIndex(self.base + at).start() + PAGE_SIZE;
-            if let Slot::Ready { settled: true, .. } = slot
-                && (end <= slowest || end.saturating_add(WINDOW) <= next)
-            {
-                *slot = Slot::Lost;
+        while let Some(slot) = self.slots.front() {
+            let end = self.base_start() + PAGE_SIZE;
+            let gone = match slot {
+                Slot::Pending => false,
+                Slot::Kept => true,
+                Slot::Refused => {
+                    let slowest = self.readers.values().min();
+                    end.saturating_add(WINDOW) <= self.reached
+                        || slowest.is_none_or(|slowest| end <= *slowest)
+                }
+            };
+            if !gone {
+                break;
             }
-        }
-        while matches!(self.slots.front(), Some(Slot::Stored | Slot::Lost)) {
             self.slots.pop_front();
             self.base += 1;
+        }
+        let start = self.base_start();
+        while self.runs.front().is_some_and(|run| run.end() <= start) {
+            self.runs.pop_front();
         }
     }
 }
@@ -285,7 +353,7 @@ impl Attachment {
         if !self.fetch.range.contains(ByteRange::new(position, position + 1)) {
             return Step::Elsewhere;
         }
-        self.fetch.step(self.reader, position).await
+        poll_fn(|context| self.fetch.poll_step(self.reader, position, context)).await
     }
 }
 
@@ -298,10 +366,13 @@ impl fmt::Debug for Attachment {
 impl Drop for Attachment {
     fn drop(&mut self) {
         let mut state = self.fetch.state();
-        state.readers.remove(&self.reader);
+        if let Some(position) = state.readers.remove(&self.reader) {
+            state.waiting.remove(&(position, self.reader));
+        }
         state.prune();
+        let driver = state.driver.take();
         drop(state);
-        self.fetch.room.notify_one();
+        driver.into_iter().for_each(Waker::wake);
         self.fetch.settled.notify_waiters();
     }
 }

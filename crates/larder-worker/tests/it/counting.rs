@@ -30,6 +30,8 @@ pub(crate) struct Counting {
     pub(crate) down: AtomicBool,
     /// Bodies break after so many bytes, once each.
     pub(crate) breaks: Mutex<Vec<u64>>,
+    /// The next body gives so many bytes and then nothing, without an end.
+    pub(crate) stalls_after: Mutex<Option<usize>>,
     /// What each read asked for.
     pub(crate) asked: Mutex<Vec<String>>,
     /// Wait before each body chunk.
@@ -46,6 +48,7 @@ impl Counting {
             bytes: Arc::default(),
             down: AtomicBool::new(false),
             breaks: Mutex::default(),
+            stalls_after: Mutex::default(),
             asked: Mutex::default(),
             chunk_wait: Mutex::default(),
         })
@@ -72,6 +75,10 @@ impl Counting {
         let wait = *self.chunk_wait.lock().unwrap();
         let mut left = self.breaks.lock().unwrap().pop().unwrap_or(u64::MAX);
         let clock = Clock::system();
+        let body = match self.stalls_after.lock().unwrap().take() {
+            Some(bytes) => stalling(body, bytes),
+            None => body,
+        };
         body.then(move |chunk| {
             let clock = clock.clone();
             async move {
@@ -92,6 +99,19 @@ impl Counting {
         })
         .boxed()
     }
+}
+
+/// The first `left` bytes of a body, and then silence.
+fn stalling(body: ByteStream, mut left: usize) -> ByteStream {
+    let cut = body.map(move |chunk| {
+        let mut chunk = chunk?;
+        chunk.truncate(left);
+        left -= chunk.len();
+        Ok(chunk)
+    });
+    let some = cut
+        .take_while(|chunk| std::future::ready(!chunk.as_ref().is_ok_and(bytes::Bytes::is_empty)));
+    some.chain(futures::stream::pending()).boxed()
 }
 
 #[async_trait]

@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures::StreamExt;
-use larder_cluster::wire::{message::StatRequest, service::Service};
+use larder_cluster::wire::{body::Chunk, message::StatRequest, service::Service};
 use larder_core::{ByteRange, Clock, Random, Span};
 
 use crate::kitchen::{Kitchen, Recipe, drain, noise, path, request};
@@ -35,17 +35,18 @@ async fn sixty_four_readers_of_one_cold_object_fetch_each_byte_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn readers_at_random_offsets_fetch_each_page_once() {
+async fn a_thousand_readers_at_random_offsets_fetch_each_page_once() {
+    const LENGTH: u64 = 16 << 20;
     let kitchen = kitchen();
-    let bytes = Arc::new(noise(4 << 20, 2));
+    let bytes = Arc::new(noise(LENGTH as usize, 2));
     kitchen.put("cold", &bytes);
     kitchen.worker.stat(StatRequest { path: path("cold"), attributes: false }).await.unwrap();
     *kitchen.store.chunk_wait.lock().unwrap() = Duration::from_millis(1);
     let random = Random::seeded(9);
     let mut readers = Vec::new();
-    for _ in 0..200 {
-        let start = random.below(4 << 20);
-        let range = ByteRange::new(start, (start + 1 + random.below(300_000)).min(4 << 20));
+    for _ in 0..1000 {
+        let start = random.below(LENGTH);
+        let range = ByteRange::new(start, (start + 1 + random.below(300_000)).min(LENGTH));
         let (kitchen, bytes) = (Arc::clone(&kitchen), Arc::clone(&bytes));
         readers.push(tokio::spawn(async move {
             let (_, got) = kitchen.read("cold", Span::Range(range)).await.unwrap();
@@ -53,13 +54,44 @@ async fn readers_at_random_offsets_fetch_each_page_once() {
             range
         }));
     }
-    let mut touched = [false; 64];
+    let mut touched = [false; 256];
     for reader in readers {
         let range = reader.await.unwrap();
         larder_core::page::pages_of(range).for_each(|page| touched[page as usize] = true);
     }
     let unique = touched.iter().filter(|touched| **touched).count() as u64 * 65_536;
     assert_eq!(kitchen.store.bytes(), unique);
+}
+
+/// The rest of the page never comes, and still both readers have what came of it.
+#[tokio::test]
+async fn what_has_arrived_of_a_page_is_given_at_once() {
+    let kitchen = kitchen();
+    let bytes = noise(200_000, 8);
+    kitchen.put("cold", &bytes);
+    *kitchen.store.stalls_after.lock().unwrap() = Some(70_000);
+    let clock = Clock::system();
+    let mut bodies = Vec::new();
+    for _ in 0..2 {
+        let mut body = kitchen.worker.read(request("cold", Span::All)).await.unwrap().body;
+        let mut got = Vec::new();
+        while got.len() < 70_000 {
+            let chunk = tokio::select! {
+                chunk = body.next() => chunk.unwrap().unwrap(),
+                () = clock.sleep(Duration::from_secs(20)) => panic!("only {} bytes", got.len()),
+            };
+            match chunk {
+                Chunk::Bytes(streamed) => got.extend_from_slice(&streamed.bytes),
+                // The first page is whole and may be on disk by now.
+                Chunk::Resident { part, .. } => {
+                    got.extend_from_slice(&bytes[part.start as usize..part.end as usize]);
+                }
+            }
+        }
+        assert!(got == bytes[..70_000]);
+        bodies.push(body);
+    }
+    assert_eq!(kitchen.store.requests(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
