@@ -84,8 +84,8 @@ pub struct S3Config {
     /// Milliseconds to wait for a connection; 5,000 unless set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub connect_timeout_ms: Option<u64>,
-    /// Milliseconds to wait for the head of a reply, and for the next byte of a body in either
-    /// direction; 30,000 unless set.
+    /// Milliseconds to wait for the head of a reply and for progress of an upload; 30,000 unless
+    /// set. The body of a reply is waited for at most 10,000.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub read_timeout_ms: Option<u64>,
 }

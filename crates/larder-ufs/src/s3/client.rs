@@ -8,6 +8,7 @@
 use std::{
     error::Error as StdError,
     fmt,
+    future::Future,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -27,7 +28,7 @@ use hyper_util::{
     client::legacy::{Client as HyperClient, connect::HttpConnector},
     rt::{TokioExecutor, TokioTimer},
 };
-use larder_core::{Clock, Error, Result};
+use larder_core::{Clock, Error, ErrorKind, Result};
 
 use crate::{environment::Environment, mount::S3Config};
 
@@ -112,8 +113,8 @@ impl Client {
         Ok(Self { endpoint, clock, pool, signer, read_timeout })
     }
 
-    /// How long to wait for the next byte of a body.
-    pub(super) fn idle_max(&self) -> Duration {
+    /// How long to wait for the head of a reply, and for the whole of a small one.
+    pub(super) fn read_timeout(&self) -> Duration {
         self.read_timeout
     }
 
@@ -148,13 +149,34 @@ impl Client {
         }
     }
 
-    /// Turns a refusal into an error, and drops credentials which the store no longer accepts.
+    /// Turns a refusal into an error.
     pub(super) async fn refused(&self, reply: Response<Incoming>, what: &str) -> Error {
         let refusal = failure::Refusal::receive(reply, &self.clock, self.read_timeout).await;
-        if refusal.blames_credentials() {
-            self.signer.forget();
-        }
         refusal.into_error(what, &self.endpoint)
+    }
+
+    /// Makes a call that can be repeated, and makes it once more where the store refused
+    /// credentials that have been renewed since. `again` counts the second request.
+    pub(super) async fn repeatable<T, F, G>(
+        &self,
+        call: impl Fn() -> F,
+        again: impl FnOnce(F) -> G,
+    ) -> Result<T>
+    where
+        F: Future<Output = Result<T>>,
+        G: Future<Output = Result<T>>,
+    {
+        let used = self.signer.current().await;
+        let error = match call().await {
+            Ok(answer) => return Ok(answer),
+            Err(error) => error,
+        };
+        // A refusal of HEAD has no code: an expired token looks like any bad request.
+        let suspect = matches!(error.kind(), ErrorKind::Denied | ErrorKind::Invalid);
+        match used {
+            Some(used) if suspect && self.signer.renewed(&used).await => again(call()).await,
+            _ => Err(error),
+        }
     }
 
     fn not_sent(&self, error: hyper_util::client::legacy::Error) -> Error {

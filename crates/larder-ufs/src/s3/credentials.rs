@@ -7,12 +7,15 @@
 //! that is not there) and an old credential serves on while a renewal fails. No command is run
 //! (`credential_process` is not supported).
 //!
+//! A credential that the store refuses is compared with its source, so that one which was rotated
+//! or has expired early is replaced in flight.
+//!
 //! One lock, held while loading so that one load serves all who wait; loading is bounded.
 
 use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Request, Response, request::Parts};
+use http::{HeaderMap, HeaderValue, Request, Response, Uri, header::AUTHORIZATION, request::Parts};
 use http_body_util::{BodyExt, Full, Limited};
 use larder_core::{Clock, Error, Result};
 use reqsign_aws_v4::{
@@ -34,8 +37,9 @@ const LOAD_MAX: Duration = Duration::from_secs(10);
 const METADATA_MAX: Duration = Duration::from_secs(1);
 /// One request of the chain to anything else (STS, single sign-on).
 const IDENTITY_MAX: Duration = Duration::from_secs(5);
-/// How long a failure is remembered.
-const FAILURE_AGE_MAX: Duration = Duration::from_secs(5);
+/// The chain is asked once in so long: a failure is remembered, and a credential that lives for
+/// less than [`RENEW_BEFORE`] or is refused by the store does not bring a load per request.
+const ASK_EVERY: Duration = Duration::from_secs(5);
 /// A credential is renewed when it expires within this.
 const RENEW_BEFORE: Duration = Duration::from_secs(300);
 /// A credential is not used when it expires within this.
@@ -58,8 +62,10 @@ struct Chain {
 #[derive(Default)]
 struct Cache {
     credential: Option<Arc<Credential>>,
-    /// When, on the monotonic clock, the last load failed.
-    failed_at: Option<Duration>,
+    /// When, on the monotonic clock, the chain was last asked.
+    asked_at: Option<Duration>,
+    /// When a credential that the store refused was last compared with its source.
+    doubted_at: Option<Duration>,
 }
 
 impl Signer {
@@ -73,7 +79,11 @@ impl Signer {
             provider: provider(settings, environment),
             context: Context::new()
                 .with_file_read(TokioFileRead)
-                .with_http_send(IdentityHttp { pool, clock: clock.clone() })
+                .with_http_send(IdentityHttp {
+                    pool,
+                    clock: clock.clone(),
+                    sts: environment.first(&["AWS_ENDPOINT_URL_STS"]).and_then(|e| e.parse().ok()),
+                })
                 .with_env(StaticEnv {
                     home_dir: environment.home().cloned(),
                     envs: environment.variables().clone(),
@@ -97,11 +107,27 @@ impl Signer {
         })
     }
 
-    /// Drops the cached credential, so that the next request reads a rotated one.
-    pub(super) fn forget(&self) {
-        if let Ok(mut cache) = self.cache.try_lock() {
-            cache.credential = None;
+    /// The credential in use, if one has been loaded.
+    pub(super) async fn current(&self) -> Option<Arc<Credential>> {
+        self.cache.lock().await.credential.clone()
+    }
+
+    /// Whether there is another credential than `refused`, which the store did not take: one that
+    /// somebody loaded meanwhile, or what the chain gives now.
+    pub(super) async fn renewed(&self, refused: &Credential) -> bool {
+        let Some(chain) = &self.chain else { return false };
+        {
+            let mut cache = self.cache.lock().await;
+            if cache.credential.as_ref().is_some_and(|current| !is_same(current, refused)) {
+                return true;
+            }
+            if cache.doubted_at.is_some_and(|at| self.is_lately(at)) {
+                return false;
+            }
+            let doubted_at = Some(self.clock.elapsed());
+            *cache = Cache { doubted_at, ..Cache::default() };
         }
+        self.credential(chain).await.is_ok_and(|loaded| !is_same(&loaded, refused))
     }
 
     async fn credential(&self, chain: &Chain) -> Result<Arc<Credential>> {
@@ -112,26 +138,26 @@ impl Signer {
             return Ok(Arc::clone(credential));
         }
         let usable = cached.filter(|credential| credential.is_valid_at(now + EXPIRY_MARGIN));
-        let elapsed = self.clock.elapsed();
-        let lately = |at: Duration| elapsed.saturating_sub(at) < FAILURE_AGE_MAX;
-        if cache.failed_at.is_some_and(lately) {
+        if cache.asked_at.is_some_and(|at| self.is_lately(at)) {
             return usable.ok_or_else(no_credentials);
         }
         let loaded = tokio::select! {
             loaded = chain.provider.provide_credential(&chain.context) => loaded.ok().flatten(),
             () = self.clock.sleep(LOAD_MAX) => None,
         };
+        cache.asked_at = Some(self.clock.elapsed());
         match loaded.filter(|credential| credential.is_valid_at(now + EXPIRY_MARGIN)) {
             Some(credential) => {
                 let credential = Arc::new(credential);
-                *cache = Cache { credential: Some(Arc::clone(&credential)), failed_at: None };
+                cache.credential = Some(Arc::clone(&credential));
                 Ok(credential)
             }
-            None => {
-                cache.failed_at = Some(self.clock.elapsed());
-                usable.ok_or_else(no_credentials)
-            }
+            None => usable.ok_or_else(no_credentials),
         }
+    }
+
+    fn is_lately(&self, at: Duration) -> bool {
+        self.clock.elapsed().saturating_sub(at) < ASK_EVERY
     }
 }
 
@@ -139,6 +165,12 @@ impl fmt::Debug for Signer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Signer").field("anonymous", &self.chain.is_none()).finish_non_exhaustive()
     }
+}
+
+fn is_same(one: &Credential, other: &Credential) -> bool {
+    one.access_key_id == other.access_key_id
+        && one.secret_access_key == other.secret_access_key
+        && one.session_token == other.session_token
 }
 
 /// The signature is made over values whose runs of spaces are one space, which the library leaves
@@ -188,6 +220,26 @@ fn provider(settings: &S3Config, environment: &Environment) -> DefaultCredential
 struct IdentityHttp {
     pool: Pool,
     clock: Clock,
+    /// Where the security token service is, if not where Amazon has it.
+    sts: Option<Uri>,
+}
+
+impl IdentityHttp {
+    /// Turns a request for Amazon's security token service to the one that is set. One that is
+    /// signed is left alone, for its host is part of the signature.
+    fn redirect<B>(&self, request: &mut Request<B>) {
+        let Some(sts) = &self.sts else { return };
+        let named = request.uri().host().is_some_and(|host| host.starts_with("sts."));
+        if !named || request.headers().contains_key(AUTHORIZATION) {
+            return;
+        }
+        let mut parts = request.uri().clone().into_parts();
+        parts.scheme = sts.scheme().cloned();
+        parts.authority = sts.authority().cloned();
+        if let Ok(uri) = Uri::from_parts(parts) {
+            *request.uri_mut() = uri;
+        }
+    }
 }
 
 impl HttpSend for IdentityHttp {
@@ -196,8 +248,9 @@ impl HttpSend for IdentityHttp {
         let near = request.uri().host().is_some_and(|host| host.starts_with("169.254."));
         let metadata = near || request.uri().path().starts_with("/latest/");
         let bound = if metadata { METADATA_MAX } else { IDENTITY_MAX };
-        let request =
+        let mut request =
             request.map(|body| Full::new(body).map_err(|never| match never {}).boxed_unsync());
+        self.redirect(&mut request);
         let exchange = async {
             let (head, body) =
                 self.pool.request(request).await.map_err(|_| "no answer")?.into_parts();

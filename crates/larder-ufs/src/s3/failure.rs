@@ -62,12 +62,6 @@ impl Refusal {
         }
     }
 
-    /// Whether other credentials might be accepted: then they are read anew.
-    pub(super) fn blames_credentials(&self) -> bool {
-        let codes = ["ExpiredToken", "InvalidToken", "InvalidAccessKeyId", "SignatureDoesNotMatch"];
-        codes.contains(&self.code.as_str()) || self.status == StatusCode::UNAUTHORIZED
-    }
-
     /// The error for a request about `what` (a canonical URI).
     pub(super) fn into_error(self, what: &str, endpoint: &Endpoint) -> Error {
         if let Some(error) = self.wrong_region(endpoint) {

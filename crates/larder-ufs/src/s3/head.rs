@@ -37,6 +37,16 @@ pub(super) fn content_length(headers: &HeaderMap, what: &str) -> Result<u64> {
     })
 }
 
+/// Refuses a reply whose `Content-Length` contradicts its range.
+pub(super) fn agrees(headers: &HeaderMap, length: u64, what: &str) -> Result<()> {
+    match number::<u64>(headers, &CONTENT_LENGTH) {
+        Some(told) if told != length => Err(Error::unavailable(format!(
+            "the store's reply for {what} tells a length of {told} for {length} bytes"
+        ))),
+        _ => Ok(()),
+    }
+}
+
 /// `Content-Range: bytes a-b/total` as the range and the total; `None` when there is none.
 pub(super) fn content_range(headers: &HeaderMap) -> Result<Option<(ByteRange, u64)>> {
     let Some(value) = text(headers, &CONTENT_RANGE) else { return Ok(None) };

@@ -49,7 +49,7 @@ impl S3Store {
         if reply.status() != StatusCode::OK {
             return Err(self.client.refused(reply, &what).await);
         }
-        let (clock, timeout) = (&self.client.clock, self.client.idle_max());
+        let (clock, timeout) = (&self.client.clock, self.client.read_timeout());
         let document = failure::collect(reply.into_body(), PAGE_MAX, clock, timeout).await?;
         let page = parse_page(&document, endpoint.prefix())
             .map_err(|error| error.context(format!("listing {what}")))?;

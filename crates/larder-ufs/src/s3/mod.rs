@@ -9,7 +9,7 @@
 //! - `endpoint`: from bucket and key to a URI
 //! - `client`: connections, TLS, time-outs; `sign` and `credentials`: who we are
 //! - `read`, `list`, `write`: the calls; `head`: a reply's headers as a status
-//! - `receive`, `send`: bodies; `failure`: a refusal as an error; `xml`: documents
+//! - `receive`, `send`: bodies; `patience`: how slow one may be; `failure`: a refusal as an error; `xml`: documents
 
 mod client;
 mod credentials;
@@ -17,6 +17,7 @@ mod endpoint;
 mod failure;
 mod head;
 mod list;
+mod patience;
 mod read;
 mod receive;
 mod send;

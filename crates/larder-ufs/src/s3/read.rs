@@ -17,13 +17,16 @@ use crate::{Condition, Content, PartInfo, ReadOutcome};
 use super::{
     client::Call,
     failure, head,
-    receive::{Receive, Rest, Silence, Wanted},
+    receive::{Receive, Rest, Waiting, Wanted},
     store::S3Store,
 };
 
 /// Error documents behind a head that already says everything are read up to here, so that the
 /// connection can be used again.
 const DRAIN_MAX: usize = 16 * 1024;
+/// Where a store sends the whole for a part, what lies before the part is read and thrown away up
+/// to here; beyond that another try is cheaper.
+const SKIP_MAX: u64 = 8 << 20;
 
 impl S3Store {
     /// HEAD of the whole object.
@@ -157,6 +160,7 @@ impl S3Store {
         let Some(range) = span.resolve(total) else { return Ok(ReadOutcome::OutOfRange(status)) };
         let wanted = match partial {
             Some((given, _)) if given == range => {
+                head::agrees(&parts.headers, range.length(), what)?;
                 Wanted { skip: 0, length: range.length(), rest: Rest::Refuse }
             }
             Some((given, _)) => {
@@ -167,15 +171,20 @@ impl S3Store {
             None if range == ByteRange::new(0, total) => {
                 Wanted { skip: 0, length: total, rest: Rest::Refuse }
             }
+            None if range.start > SKIP_MAX => {
+                return Err(Error::unavailable(format!(
+                    "the store gave all of {what} where bytes {range} were asked for"
+                )));
+            }
             None => Wanted { skip: range.start, length: range.length(), rest: Rest::Leave },
         };
-        let silence = Silence::new(self.client.clock.clone(), self.client.idle_max());
-        let body = Receive::new(body, wanted, silence, what).boxed();
+        let waiting = Waiting::new(self.client.clock.clone(), self.client.read_timeout());
+        let body = Receive::new(body, wanted, waiting, what).boxed();
         Ok(ReadOutcome::Content(Content { status, range, body }))
     }
 
     async fn drain(&self, reply: Response<Incoming>) {
-        let (clock, timeout) = (&self.client.clock, self.client.idle_max());
+        let (clock, timeout) = (&self.client.clock, self.client.read_timeout());
         // What is read here is of no interest, and neither is why it broke off.
         let _ = failure::collect(reply.into_body(), DRAIN_MAX, clock, timeout).await;
     }

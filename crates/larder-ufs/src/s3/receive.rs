@@ -2,7 +2,7 @@
 //! The body of a reply as a stream that gives exactly what was promised, or an error.
 //!
 //! The chunks are hyper's own buffers, sliced but never copied. A body that ends early, goes on
-//! for too long or falls silent is an error. A store that ignored the range is cut to it.
+//! for too long or comes too slowly is an error. A store that ignored the range is cut to it.
 
 use std::{
     future::Future,
@@ -16,6 +16,8 @@ use bytes::{Buf, Bytes};
 use futures::Stream;
 use hyper::body::{Body, Incoming};
 use larder_core::{Clock, Error, Result};
+
+use super::patience::{Patience, TooSlow};
 
 /// How much of a body is wanted.
 #[derive(Debug, Clone, Copy)]
@@ -41,13 +43,13 @@ pub(super) enum Rest {
 pub(super) struct Receive {
     body: Option<Incoming>,
     wanted: Wanted,
-    silence: Silence,
+    waiting: Waiting,
     what: Arc<str>,
 }
 
 impl Receive {
-    pub(super) fn new(body: Incoming, wanted: Wanted, silence: Silence, what: &str) -> Self {
-        Self { body: Some(body), wanted, silence, what: what.into() }
+    pub(super) fn new(body: Incoming, wanted: Wanted, waiting: Waiting, what: &str) -> Self {
+        Self { body: Some(body), wanted, waiting, what: what.into() }
     }
 
     fn fail(&mut self, said: &str) -> Error {
@@ -84,8 +86,8 @@ impl Stream for Receive {
             let Some(body) = this.body.as_mut() else { return Poll::Ready(None) };
             match Pin::new(body).poll_frame(context) {
                 Poll::Ready(Some(Ok(frame))) => {
-                    this.silence.broken();
                     let Ok(chunk) = frame.into_data() else { continue };
+                    this.waiting.came(chunk.len());
                     let chunk = this.cut(chunk)?;
                     if !chunk.is_empty() {
                         return Poll::Ready(Some(Ok(chunk)));
@@ -100,48 +102,46 @@ impl Stream for Receive {
                 }
                 Poll::Ready(None) => this.body = None,
                 Poll::Pending => {
-                    let too_long = this.silence.poll_too_long(context);
-                    return too_long
-                        .map(|()| Some(Err(this.fail("stopped coming: the store fell silent"))));
+                    let too_slow = futures::ready!(this.waiting.poll_too_slow(context));
+                    return Poll::Ready(Some(Err(this.fail(match too_slow {
+                        TooSlow::Silent => "stopped coming: the store fell silent",
+                        TooSlow::Trickle => "came too slowly from the store",
+                    }))));
                 }
             }
         }
     }
 }
 
-/// Notices when nothing came for too long. The timer is armed only while waiting, and re-armed
-/// for the rest when something came in between, so that a busy body costs no timer at all.
-pub(super) struct Silence {
+/// A [`Patience`] with its timer, which is armed only while waiting and re-armed when something
+/// came in between, so that a busy body costs no timer at all.
+pub(super) struct Waiting {
     clock: Clock,
-    max: Duration,
-    last: Duration,
+    patience: Patience,
     timer: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
-impl Silence {
-    pub(super) fn new(clock: Clock, max: Duration) -> Self {
-        let last = clock.elapsed();
-        Self { clock, max, last, timer: None }
+impl Waiting {
+    pub(super) fn new(clock: Clock, read_timeout: Duration) -> Self {
+        Self { clock, patience: Patience::new(read_timeout), timer: None }
     }
 
-    fn broken(&mut self) {
-        self.last = self.clock.elapsed();
+    fn came(&mut self, bytes: usize) {
+        self.patience.came(bytes, self.clock.elapsed());
     }
 
-    fn poll_too_long(&mut self, context: &mut Context<'_>) -> Poll<()> {
+    fn poll_too_slow(&mut self, context: &mut Context<'_>) -> Poll<TooSlow> {
         loop {
-            if let Some(timer) = self.timer.as_mut() {
-                if timer.as_mut().poll(context).is_pending() {
-                    return Poll::Pending;
-                }
-                self.timer = None;
-            }
-            let silent = self.clock.elapsed().saturating_sub(self.last);
-            let Some(left) = self.max.checked_sub(silent).filter(|left| !left.is_zero()) else {
-                return Poll::Ready(());
+            let left = match self.patience.left(self.clock.elapsed()) {
+                Ok(left) => left,
+                Err(too_slow) => return Poll::Ready(too_slow),
             };
-            let clock = self.clock.clone();
-            self.timer = Some(Box::pin(async move { clock.sleep(left).await }));
+            let timer = self.timer.get_or_insert_with(|| {
+                let clock = self.clock.clone();
+                Box::pin(async move { clock.sleep(left).await })
+            });
+            futures::ready!(timer.as_mut().poll(context));
+            self.timer = None;
         }
     }
 }

@@ -56,19 +56,23 @@ impl S3Store {
 #[deny(clippy::missing_trait_methods)]
 impl UnderStorage for S3Store {
     async fn stat(&self, key: &Key) -> Result<Status> {
-        self.head(key).await
+        let again = |call| self.meter.count("stat", call);
+        self.client.repeatable(|| self.head(key), again).await
     }
 
     async fn read(&self, key: &Key, span: Span, condition: &Condition) -> Result<ReadOutcome> {
-        self.get(key, span, condition).await
+        let again = |call| self.meter.count("read", call);
+        self.client.repeatable(|| self.get(key, span, condition), again).await
     }
 
     async fn part(&self, key: &Key, number: u32) -> Result<Option<(Status, PartInfo)>> {
-        self.head_part(key, number).await
+        let again = |call| self.meter.count("stat", call);
+        self.client.repeatable(|| self.head_part(key, number), again).await
     }
 
     async fn list(&self, request: &ListRequest) -> Result<ListPage> {
-        self.list_page(request).await
+        let again = |call| self.meter.count("list", call);
+        self.client.repeatable(|| self.list_page(request), again).await
     }
 
     async fn write(
@@ -82,7 +86,8 @@ impl UnderStorage for S3Store {
     }
 
     async fn delete(&self, key: &Key) -> Result<()> {
-        self.remove(key).await
+        let again = |call| self.meter.count("delete", call);
+        self.client.repeatable(|| self.remove(key), again).await
     }
 
     async fn copy(&self, from: &Key, to: &Key) -> Result<Status> {

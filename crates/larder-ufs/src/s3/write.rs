@@ -214,7 +214,7 @@ impl S3Store {
     }
 
     async fn document(&self, reply: http::Response<hyper::body::Incoming>) -> Result<bytes::Bytes> {
-        let (clock, timeout) = (&self.client.clock, self.client.idle_max());
+        let (clock, timeout) = (&self.client.clock, self.client.read_timeout());
         failure::collect(reply.into_body(), DOCUMENT_MAX, clock, timeout).await
     }
 }
