@@ -9,7 +9,7 @@ use larder_core::{ByteRange, Error, ErrorKind, Key, Result, Span, Version};
 use larder_ufs::{
     Condition, ListRequest, ReadOutcome, UnderStorage,
     environment::Environment,
-    mount::{self, StoreConfig},
+    mount::{self, Seams, StoreConfig},
 };
 
 use crate::{
@@ -80,6 +80,33 @@ async fn cut_and_overlong_bodies_are_errors() {
         let reply = Reply::raw(&format!("{partial}{body}"), Then::Close);
         assert_eq!(read(reply, range(2, 6)).await, expected, "{body}");
     }
+}
+
+#[tokio::test]
+async fn a_trickle_is_given_up_like_silence() {
+    let head = "HTTP/1.1 200 OK\r\nETag: \"v1\"\r\nContent-Length: 100000\r\n\r\n";
+    let read = read(Reply::raw(head, Then::Trickle), Span::All).await;
+    assert_eq!(read, Err(ErrorKind::Unavailable));
+}
+
+#[tokio::test]
+async fn a_length_that_contradicts_the_range_is_refused() {
+    for told in [3, 5] {
+        let text = format!(
+            "HTTP/1.1 206 Partial Content\r\n{TAGGED}Content-Range: bytes 2-5/10\r\n\
+             Content-Length: {told}\r\n\r\n23456"
+        );
+        let server = Server::start(vec![Reply::raw(&text, Then::Close)]).await;
+        let outcome = open(&server).read(&key("k"), range(2, 6), &Condition::None).await;
+        assert!(outcome.is_err(), "refused by its head, before a byte of it: {told}");
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_sends_all_for_a_part_far_behind_is_not_read_through() {
+    let head = format!("HTTP/1.1 200 OK\r\n{TAGGED}Content-Length: 20000000\r\n\r\n");
+    let far = range(9 << 20, (9 << 20) + 4);
+    assert_eq!(read(Reply::raw(&head, Then::Stall), far).await, Err(ErrorKind::Unavailable));
 }
 
 #[tokio::test]
@@ -321,4 +348,52 @@ async fn a_credentials_file_named_for_the_mount_wins() {
         let head = server.heads().remove(0);
         assert!(head.contains(&format!("Credential={expected}/")), "{head}");
     }
+}
+
+fn write_keys(file: &std::path::Path, id: &str) {
+    let text = format!("[default]\naws_access_key_id = {id}\naws_secret_access_key = s\n");
+    std::fs::write(file, text).expect("a file");
+}
+
+/// A store whose keys come from `file`, and what counts its requests.
+fn open_with_keys(server: &Server, file: &std::path::Path) -> (Arc<dyn UnderStorage>, Seams) {
+    let mut config = config(server);
+    config.s3.anonymous = false;
+    config.s3.credentials_file = Some(file.to_owned());
+    let seams = seams();
+    let store = mount::open_in(&Environment::default(), &config, &lake(), seams.clone());
+    (store.expect("a store"), seams)
+}
+
+#[tokio::test]
+async fn credentials_that_were_renewed_are_used_in_flight() {
+    let expired = "<Error><Code>ExpiredToken</Code></Error>";
+    let found = || Reply::new("200 OK", TAGGED, "0123456789");
+    let bare = |status: &str| {
+        Reply::raw(&format!("HTTP/1.1 {status}\r\n{TAGGED}Content-Length: 0\r\n\r\n"), Then::Next)
+    };
+    let server = Server::start(vec![
+        found(),
+        Reply::new("400 Bad Request", "", expired),
+        found(),
+        bare("403 Forbidden"),
+        bare("200 OK"),
+    ])
+    .await;
+    let directory = tempfile::tempdir().expect("a scratch directory");
+    let file = directory.path().join("credentials");
+    write_keys(&file, "AKIAFIRST");
+    let (store, seams) = open_with_keys(&server, &file);
+    let read = async || collect(store.read(&key("k"), Span::All, &Condition::None).await).await;
+    assert_eq!(read().await.expect("bytes"), b"0123456789");
+    write_keys(&file, "AKIASECOND");
+    assert_eq!(read().await.expect("bytes, with other keys"), b"0123456789");
+    let heads = server.heads();
+    assert!(heads[1].contains("Credential=AKIAFIRST/"), "{}", heads[1]);
+    assert!(heads[2].contains("Credential=AKIASECOND/"), "{}", heads[2]);
+    assert_eq!(seams.metrics.store_totals("lake").requests, 3, "each request is counted");
+    // What the store refuses again, with the same keys, is refused.
+    let error = store.stat(&key("k")).await.expect_err("refused");
+    assert_eq!(error.kind(), ErrorKind::Denied);
+    assert_eq!(server.heads().len(), 4, "the same keys are not sent twice");
 }

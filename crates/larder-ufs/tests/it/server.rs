@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A tiny HTTP server that says exactly what a test wrote, byte for byte, however wrong.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
+use larder_core::Clock;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -18,6 +22,8 @@ pub(crate) enum Then {
     Close,
     /// Silence.
     Stall,
+    /// One byte now and then, without end.
+    Trickle,
 }
 
 /// One scripted reply.
@@ -109,6 +115,12 @@ async fn serve(mut stream: TcpStream, replies: Vec<Reply>, heads: Arc<Mutex<Vec<
             Then::Close => return,
             Then::Stall => {
                 std::future::pending::<()>().await;
+            }
+            Then::Trickle => {
+                while stream.write_all(b"x").await.is_ok() {
+                    Clock::system().sleep(Duration::from_millis(10)).await;
+                }
+                return;
             }
         }
     }
