@@ -14,6 +14,7 @@ use larder_bench::{
         plan::{Effort, Plan, RealOrigin},
         s3_get, stat, store_proxy,
     },
+    policy,
     process::larder::Store,
     report::{json, row::Row, table},
 };
@@ -50,7 +51,7 @@ struct Arguments {
 
 type Measure = fn(&Plan) -> Result<Vec<Row>>;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 enum What {
     /// Warm GETs by S3 against nginx with sendfile.
     S3Get,
@@ -64,7 +65,16 @@ enum What {
     StoreProxy,
     /// nginx against nginx: what the harness itself adds.
     Noise,
-    /// All of them.
+    /// Miss ratios of the eviction policy and of published ones, on generated traces and files.
+    Policy {
+        /// A trace: .csv (`name,size` or `segment,page`), or oracleGeneral (.bin).
+        #[arg(long)]
+        trace: Vec<PathBuf>,
+        /// Write the generated traces as oracleGeneral into this directory and end.
+        #[arg(long)]
+        export: Option<PathBuf>,
+    },
+    /// All of them but `policy`.
     All,
 }
 
@@ -81,6 +91,9 @@ fn main() -> ExitCode {
 
 /// Runs what was asked for; whether every floor holds.
 fn run(arguments: &Arguments) -> Result<bool> {
+    if let What::Policy { trace, export } = &arguments.what {
+        return policy::run(trace, export.as_deref(), arguments.json.as_deref());
+    }
     let plan = plan(arguments)?;
     let benches: [(What, Measure); 6] = [
         (What::Noise, noise::measure),

@@ -29,6 +29,7 @@ mod shelf;
 mod store;
 mod unflushed;
 
+pub use evict::Simulation;
 pub use index::{Index, IndexKey, MemoryIndex};
 pub use page_bytes::PageBytes;
 pub use store::{

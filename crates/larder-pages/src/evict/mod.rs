@@ -11,7 +11,9 @@
 
 mod ghost;
 mod policy;
+mod simulation;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use policy::{Admission, LaneIndex, Policy, Slot};
+pub use simulation::Simulation;
