@@ -114,7 +114,14 @@ impl Worker {
         let mut intake = Intake::new(&self.budget);
         let mut pages = Pages::new(position, end);
         while position < end {
-            if fetch.wanted().await == Wanted::No {
+            let wanted = match fetch.wanted_now() {
+                Some(wanted) => wanted,
+                None => {
+                    intake.release();
+                    fetch.wanted().await
+                }
+            };
+            if wanted == Wanted::No {
                 return Ok(());
             }
             let lease = intake.ready().await;

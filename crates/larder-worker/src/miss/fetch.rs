@@ -234,20 +234,20 @@ impl Fetch {
         }
     }
 
+    /// Whether the next byte is wanted; `None`: not yet.
+    pub(crate) fn wanted_now(&self) -> Option<Wanted> {
+        self.state().wanted(self.ahead_to)
+    }
+
     /// Waits until the next byte is wanted, or nobody wants it any more.
     pub(crate) async fn wanted(&self) -> Wanted {
         poll_fn(|context| {
             let mut state = self.state();
-            let wanted = match state.room() {
-                _ if state.reached < self.ahead_to => Wanted::Yes,
-                Some(room) if room > 0 => Wanted::Yes,
-                Some(_) => {
-                    state.driver = Some(context.waker().clone());
-                    return Poll::Pending;
-                }
-                None => Wanted::No,
-            };
-            Poll::Ready(wanted)
+            let wanted = state.wanted(self.ahead_to);
+            if wanted.is_none() {
+                state.driver = Some(context.waker().clone());
+            }
+            wanted.map_or(Poll::Pending, Poll::Ready)
         })
         .await
     }
@@ -275,6 +275,15 @@ impl State {
     fn room(&self) -> Option<u64> {
         let front = self.readers.values().max()?;
         Some(front.saturating_add(WINDOW).saturating_sub(self.reached))
+    }
+
+    fn wanted(&self, ahead_to: u64) -> Option<Wanted> {
+        match self.room() {
+            _ if self.reached < ahead_to => Some(Wanted::Yes),
+            Some(0) => None,
+            Some(_) => Some(Wanted::Yes),
+            None => Some(Wanted::No),
+        }
     }
 
     /// Notes where a reader is; answers the driver if it has waited for that.

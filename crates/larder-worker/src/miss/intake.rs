@@ -45,6 +45,13 @@ impl<'a> Intake<'a> {
         lease
     }
 
+    /// Gives back what no run holds: a fetch that waits for its readers keeps no memory for itself.
+    pub(super) fn release(&mut self) {
+        self.lease = None;
+        self.room = 0;
+        self.buffer = BytesMut::new();
+    }
+
     /// Takes as much of a chunk as there is memory for, at least a byte.
     pub(super) fn take(&mut self, chunk: &mut Bytes, start: u64, lease: Arc<Lease>) -> Run {
         let plenty = self.budget.used() <= self.budget.total() / 2;
@@ -163,6 +170,8 @@ mod tests {
         let run = intake.take(&mut chunk.clone(), 0, lease);
         assert_eq!(run.bytes.as_ptr(), chunk.as_ptr());
         assert_eq!(budget.used(), 4 * PAGE_SIZE, "the chunk and the page that is ready");
+        intake.release();
+        assert_eq!(budget.used(), 3 * PAGE_SIZE, "the chunk alone");
         let _others = budget.try_acquire(8 * PAGE_SIZE).expect("there is room");
         let lease = intake.ready().await;
         let run = intake.take(&mut chunk.clone(), 0, lease);
