@@ -116,6 +116,10 @@ pub struct Metrics {
     pub pages_not_kept: Counter,
     /// Pages that failed their checksum, were dropped and not served.
     pub pages_corrupt: Counter,
+    /// Times that a cache directory was taken out of service because its disk failed.
+    pub cache_directory_faults: Counter,
+    /// Cache directories out of service because their disk failed.
+    pub cache_directories_out: Gauge,
     /// Bytes of the memory budget in use.
     pub memory_used_bytes: Gauge,
     /// The memory budget.
@@ -153,6 +157,8 @@ impl Metrics {
             pages_evicted: Default::default(),
             pages_not_kept: Default::default(),
             pages_corrupt: Default::default(),
+            cache_directory_faults: Default::default(),
+            cache_directories_out: Default::default(),
             memory_used_bytes: Default::default(),
             memory_budget_bytes: Default::default(),
             face_requests: Default::default(),
@@ -256,6 +262,16 @@ impl Metrics {
             "pages_corrupt",
             "Pages that failed their checksum and were dropped",
             self.pages_corrupt.clone(),
+        );
+        registry.register(
+            "cache_directory_faults",
+            "Times a cache directory went out of service because its disk failed",
+            self.cache_directory_faults.clone(),
+        );
+        registry.register(
+            "cache_directories_out",
+            "Cache directories out of service because their disk failed",
+            self.cache_directories_out.clone(),
         );
     }
 }

@@ -18,8 +18,8 @@ use larder_core::{ContentId, Metrics, SegmentIndex};
 use crate::{
     IndexKey,
     evict::{Admission, LaneIndex, Policy, Slot},
+    lane::Lane,
     page_set::{BLOCK, PageSet},
-    quota::Quota,
     segment::{Begun, Evicted, Filled, Found, NewSegment, Pinned},
 };
 
@@ -64,14 +64,6 @@ struct Leaving {
     waits: u32,
 }
 
-/// One directory, as the catalogue sees it.
-#[derive(Debug)]
-pub(crate) struct Lane {
-    pub(crate) quota: Quota,
-    pub(crate) segments: u64,
-    pub(crate) fault: Option<String>,
-}
-
 /// What has to leave the disk after a content left the catalogue.
 #[derive(Debug)]
 pub(crate) struct Removed {
@@ -101,12 +93,9 @@ pub(crate) struct Catalogue {
 }
 
 impl Catalogue {
-    pub(crate) fn new(quotas: Vec<Quota>, metrics: Arc<Metrics>) -> Self {
-        let capacities: Vec<u64> = quotas.iter().map(Quota::capacity).collect();
-        let lanes = quotas.into_iter().map(|quota| Lane { quota, segments: 0, fault: None });
-        metrics.pages_capacity_bytes.set(capacities.iter().sum::<u64>().cast_signed());
+    pub(crate) fn new(metrics: Arc<Metrics>) -> Self {
         Self {
-            lanes: lanes.collect(),
+            lanes: Vec::new(),
             loading: true,
             residents: Vec::new(),
             residents_free: Vec::new(),
@@ -115,10 +104,16 @@ impl Catalogue {
             segments_free: Vec::new(),
             by_segment: HashMap::new(),
             leaving: HashMap::new(),
-            policy: Policy::new(&capacities),
+            policy: Policy::new(&[]),
             incarnations: 0,
             metrics,
         }
+    }
+
+    /// One more directory, at the end.
+    pub(crate) fn add_lane(&mut self, lane: Lane) {
+        self.policy.add_lane(lane.quota.capacity());
+        self.lanes.push(lane);
     }
 
     pub(crate) fn lane(&mut self, directory: LaneIndex) -> &mut Lane {

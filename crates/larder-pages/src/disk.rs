@@ -5,15 +5,20 @@
 //! DIR/lock      held (flock) while a process uses the directory; says its process id
 //! DIR/format    the version of this layout
 //! DIR/identity  a random number: records name it, so a swapped disk is noticed
-//! DIR/state     `clean BYTES SEGMENTS`, or `dirty BYTES`: so much may lie there unrecorded
+//! DIR/state     `clean BYTES SEGMENTS`; `dirty BYTES`: so much may lie there unrecorded;
+//!               `drained`: not to be used until somebody says so
 //! DIR/pages/ab/cdef…  one sparse backing file per content
 //! ```
+//!
+//! A directory may leave the process and come back, even as another disk under the same path:
+//! its path and its place in the catalogue stay, what was found there is found anew.
 
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, ErrorKind as IoErrorKind, Read, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError, RwLock},
 };
 
 use larder_core::{ByteSize, Error, Random, Result};
@@ -22,7 +27,7 @@ use rustix::{
     io::Errno,
 };
 
-use crate::{DirectoryOptions, record::DirectoryId};
+use crate::{DirectoryOptions, record::DirectoryId, shelf::lock};
 
 const FORMAT: &str = "larder-pages 1\n";
 /// Less than this is a mistake in the configuration.
@@ -37,19 +42,33 @@ pub(crate) enum State {
     Clean { bytes: u64, segments: u64 },
     /// It did not: up to so many bytes may lie there without a record.
     Dirty { unrecorded: u64 },
+    /// Somebody wanted it empty: it takes nothing until it is told to.
+    Drained,
     /// Nothing is known.
     Unknown,
 }
 
-/// A directory that this process may use.
-#[derive(Debug)]
-pub(crate) struct Directory {
-    pub(crate) path: PathBuf,
+/// What was found when a directory was opened.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Opened {
     pub(crate) id: DirectoryId,
     /// As configured, but never more than the file system can hold.
     pub(crate) capacity: u64,
-    /// What was found when it was opened.
-    pub(crate) found: State,
+    pub(crate) state: State,
+}
+
+impl Opened {
+    /// No record names this identity.
+    const NOTHING: Self = Self { id: DirectoryId(0), capacity: 0, state: State::Unknown };
+}
+
+/// A directory for pages, in the hands of this process or not.
+#[derive(Debug)]
+pub(crate) struct Directory {
+    pub(crate) path: PathBuf,
+    size: ByteSize,
+    opened: RwLock<Opened>,
+    lock: Mutex<Option<DirectoryLock>>,
 }
 
 /// Holds the lock of a directory until dropped.
@@ -57,41 +76,79 @@ pub(crate) struct Directory {
 pub(crate) struct DirectoryLock(#[expect(dead_code, reason = "held for its lock")] File);
 
 impl Directory {
-    /// Makes, locks and checks the directory.
-    pub(crate) fn open(
-        options: &DirectoryOptions,
-        random: &Random,
-    ) -> Result<(Self, DirectoryLock)> {
-        let path = options.path.clone();
-        if options.capacity < CAPACITY_MIN {
+    /// A directory that is not open yet.
+    pub(crate) fn new(options: &DirectoryOptions) -> Self {
+        Self {
+            path: options.path.clone(),
+            size: options.capacity,
+            opened: RwLock::new(Opened::NOTHING),
+            lock: Mutex::default(),
+        }
+    }
+
+    /// Makes, locks and checks the directory. A lock held before is let go first: it may be that
+    /// of another disk.
+    pub(crate) fn open(&self, random: &Random) -> Result<Opened> {
+        self.unlock();
+        let path = &self.path;
+        if self.size < CAPACITY_MIN {
             return Err(Error::invalid(format!(
                 "cache directory {} is given {}; the least is {CAPACITY_MIN}",
                 path.display(),
-                options.capacity
+                self.size
             )));
         }
-        fs::create_dir_all(&path).map_err(|error| unusable(&path, error))?;
-        let lock = lock(&path)?;
-        let is_new = check_format(&path)?;
+        fs::create_dir_all(path).map_err(|error| unusable(path, error))?;
+        let held = take_lock(path)?;
+        let is_new = check_format(path)?;
         let identity = path.join("identity");
-        let known = read_small(&identity).map_err(|error| unusable(&path, error))?;
+        let known = read_small(&identity).map_err(|error| unusable(path, error))?;
         let known = known.and_then(|text| u128::from_str_radix(text.trim(), 16).ok());
         let id =
             known.unwrap_or_else(|| u128::from(random.next()) << 64 | u128::from(random.next()));
         if known.is_none() {
             write_small(&identity, &format!("{id:032x}\n"))
-                .map_err(|error| unusable(&path, error))?;
+                .map_err(|error| unusable(path, error))?;
         }
-        fs::create_dir_all(path.join("pages")).map_err(|error| unusable(&path, error))?;
-        probe(&path)?;
-        let capacity = clamp_capacity(&path, options.capacity)?;
-        let found = if is_new {
+        fs::create_dir_all(path.join("pages")).map_err(|error| unusable(path, error))?;
+        probe(path)?;
+        let capacity = clamp_capacity(path, self.size)?;
+        let state = if is_new {
             State::Clean { bytes: 0, segments: 0 }
         } else {
-            let text = read_small(&path.join("state")).map_err(|error| unusable(&path, error))?;
+            let text = read_small(&path.join("state")).map_err(|error| unusable(path, error))?;
             known.and(text).map_or(State::Unknown, |text| State::parse(&text))
         };
-        Ok((Self { path, id: DirectoryId(id), capacity, found }, lock))
+        let opened = Opened { id: DirectoryId(id), capacity, state };
+        *self.opened.write().unwrap_or_else(PoisonError::into_inner) = opened;
+        *lock(&self.lock) = Some(held);
+        Ok(opened)
+    }
+
+    /// What was found when it was last opened.
+    pub(crate) fn opened(&self) -> Opened {
+        *self.opened.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn id(&self) -> DirectoryId {
+        self.opened().id
+    }
+
+    /// Gives the directory out of hand: the process holds nothing open there any more, and no
+    /// record names it.
+    pub(crate) fn release(&self) {
+        *self.opened.write().unwrap_or_else(PoisonError::into_inner) = Opened::NOTHING;
+        self.unlock();
+    }
+
+    /// Lets another process have it.
+    pub(crate) fn unlock(&self) {
+        drop(lock(&self.lock).take());
+    }
+
+    /// What it would hold by the word of whoever configured it.
+    pub(crate) fn size(&self) -> ByteSize {
+        self.size
     }
 
     /// Writes durably what the next process shall find.
@@ -99,6 +156,7 @@ impl Directory {
         let text = match state {
             State::Clean { bytes, segments } => format!("clean {bytes} {segments}\n"),
             State::Dirty { unrecorded } => format!("dirty {unrecorded}\n"),
+            State::Drained => "drained\n".to_owned(),
             State::Unknown => "unknown\n".to_owned(),
         };
         write_small(&self.path.join("state"), &text).map_err(|error| unusable(&self.path, error))
@@ -114,13 +172,14 @@ impl State {
                 .zip(number(segments))
                 .map(|(bytes, segments)| Self::Clean { bytes, segments }),
             ["dirty", bytes] => number(bytes).map(|unrecorded| Self::Dirty { unrecorded }),
+            ["drained"] => Some(Self::Drained),
             _ => None,
         };
         state.unwrap_or(Self::Unknown)
     }
 }
 
-fn lock(path: &Path) -> Result<DirectoryLock> {
+fn take_lock(path: &Path) -> Result<DirectoryLock> {
     let mut file = OpenOptions::new()
         .read(true)
         .write(true)
@@ -244,7 +303,8 @@ fn unusable(path: &Path, error: io::Error) -> Error {
         )),
         IoErrorKind::ReadOnlyFilesystem => Error::denied(format!(
             "cache directory {path} lies on a read-only file system; give another directory"
-        )),
+        ))
+        .with_source(error),
         IoErrorKind::NotADirectory | IoErrorKind::AlreadyExists => Error::not_a_directory(format!(
             "cache directory {path} is a file, or leads through one; give a directory"
         )),
@@ -265,6 +325,7 @@ mod tests {
     fn states_are_parsed_or_unknown() {
         assert_eq!(State::parse("clean 5 2\n"), State::Clean { bytes: 5, segments: 2 });
         assert_eq!(State::parse("dirty 7\n"), State::Dirty { unrecorded: 7 });
+        assert_eq!(State::parse("drained\n"), State::Drained);
         for wrong in ["", "clean", "clean -1 2", "dirty x", "dirty 1 2 3"] {
             assert_eq!(State::parse(wrong), State::Unknown, "{wrong}");
         }

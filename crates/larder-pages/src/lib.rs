@@ -16,6 +16,7 @@ mod disk;
 mod evict;
 mod fill;
 mod index;
+mod lane;
 mod lookup;
 mod open;
 mod page_bytes;
@@ -23,6 +24,7 @@ mod page_set;
 mod quota;
 mod record;
 mod recover;
+mod roster;
 mod scrub;
 mod segment;
 mod shelf;
@@ -31,6 +33,7 @@ mod unflushed;
 
 pub use evict::Simulation;
 pub use index::{Index, IndexKey, MemoryIndex};
+pub use lane::Standing;
 pub use page_bytes::PageBytes;
 pub use store::{
     DirectoryOptions, DiskUsage, NewPage, NotKept, Options, PageStore, Piece, Presence, PutOutcome,

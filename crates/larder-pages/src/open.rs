@@ -1,23 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Putting a page store together: limits that fit each other, directories, threads.
 
-use std::{collections::HashSet, sync::Arc, thread};
+use std::{collections::HashSet, io, sync::Arc, thread};
 
-use larder_core::{Error, Metrics, PAGE_SIZE, Random, Result};
+use larder_core::{Error, ErrorKind, Metrics, PAGE_SIZE, Random, Result};
 use rustix::process::{Resource, getrlimit};
 
 use crate::{
-    Index, Options,
+    Index, Options, Standing,
     catalogue::Catalogue,
-    disk::{Directory, DirectoryLock},
+    disk::{Directory, Opened, State},
     fill::Queue,
+    lane::Lane,
     quota::Quota,
     recover,
+    roster::{DIRECTORIES_MAX, Roster},
     shelf::{Parts, Shelf},
     unflushed::Unflushed,
 };
 
-const DIRECTORIES_MAX: usize = 64;
 /// The most bytes written by one job.
 const BATCH_BYTES_MAX: u64 = 4 << 20;
 /// At least so many descriptors are kept open.
@@ -58,7 +59,7 @@ pub(crate) fn open(
     options: &Options,
     index: Arc<dyn Index>,
     metrics: Arc<Metrics>,
-) -> Result<(Arc<Shelf>, Arc<[DirectoryLock]>)> {
+) -> Result<Arc<Shelf>> {
     let given = &options.directories;
     if given.is_empty() || given.len() > DIRECTORIES_MAX {
         return Err(Error::invalid(format!(
@@ -71,31 +72,63 @@ pub(crate) fn open(
         let path = twice.path.display();
         return Err(Error::invalid(format!("cache directory {path} is given twice")));
     }
-    let random = Random::new();
-    let mut directories = Vec::new();
-    let mut locks = Vec::new();
-    for options in given {
-        let (directory, lock) = Directory::open(options, &random)?;
-        directories.push(directory);
-        locks.push(lock);
-    }
     let limit = options.unflushed_within_limits();
-    let mut quotas = Vec::new();
-    for directory in &directories {
-        let unrecorded = recover::unrecorded_at_start(directory, &*index, limit)?;
-        quotas.push(Quota::new(directory.capacity, unrecorded));
+    let random = Random::new();
+    let directories = Roster::new();
+    let mut catalogue = Catalogue::new(Arc::clone(&metrics));
+    let mut failed = Vec::new();
+    for options in given {
+        let directory = Directory::new(options);
+        let lane = match directory.open(&random) {
+            Ok(opened) => join(&directory, opened, (&*index, limit))?,
+            Err(error) if is_of_the_disk(&error) => {
+                tracing::error!(%error, "a cache directory is out of service");
+                metrics.cache_directory_faults.inc();
+                let fault = Some(error.to_string());
+                failed.push(error);
+                Lane { fault, ..Lane::new(Quota::new(directory.size().0, 0)) }
+            }
+            Err(error) => return Err(error),
+        };
+        catalogue.add_lane(lane);
+        directories.push(directory);
+    }
+    // One disk of several may fail; a store without any is not what was asked for.
+    if failed.len() == given.len()
+        && let Some(error) = failed.pop()
+    {
+        return Err(error);
     }
     let shelf = Shelf::new(Parts {
         directories,
         unflushed: Unflushed::new(Arc::clone(&index), limit),
         index,
-        catalogue: Catalogue::new(quotas, Arc::clone(&metrics)),
+        catalogue,
         metrics,
         queue: Queue::new(options.fill_queue_bytes_max.0, options.batch_bytes_max()),
         descriptors_max: options.descriptors_within_limits(),
         record_cache_bytes_max: options.record_cache_bytes_max.0,
     });
-    Ok((Arc::new(shelf), locks.into()))
+    Ok(Arc::new(shelf))
+}
+
+/// The lane of a directory that was opened at the start.
+fn join(directory: &Directory, opened: Opened, (index, limit): (&dyn Index, u64)) -> Result<Lane> {
+    if opened.state == State::Drained {
+        directory.release();
+        let lane = Lane::new(Quota::new(opened.capacity, 0));
+        return Ok(Lane { standing: Standing::Drained, ..lane });
+    }
+    let unrecorded = recover::unrecorded_at_start(directory, index, limit)?;
+    Ok(Lane::new(Quota::new(opened.capacity, unrecorded)))
+}
+
+/// Whether a directory can't be used because its disk fails, rather than by a mistake.
+fn is_of_the_disk(error: &Error) -> bool {
+    let source = std::error::Error::source(error);
+    let source = source.and_then(|source| source.downcast_ref::<io::Error>());
+    let read_only = source.is_some_and(|source| source.kind() == io::ErrorKind::ReadOnlyFilesystem);
+    read_only || error.kind() == ErrorKind::Unavailable
 }
 
 /// Tells the queue when a thread ends, however it ends.
@@ -110,19 +143,12 @@ impl Drop for Running {
 /// Starts a thread that works on the shelf until the queue is closed.
 pub(crate) fn spawn(
     shelf: &Arc<Shelf>,
-    locks: &Arc<[DirectoryLock]>,
     name: &str,
-    work: fn(&Shelf),
+    work: impl FnOnce(&Shelf) + Send + 'static,
 ) -> Result<()> {
     shelf.queue.thread_starts();
     let running = Running(Arc::clone(shelf));
-    let locks = Arc::clone(locks);
-    let spawned = thread::Builder::new().name(name.to_owned()).spawn(move || {
-        work(&running.0);
-        // The lock goes before the word that the thread has ended.
-        drop(locks);
-        drop(running);
-    });
+    let spawned = thread::Builder::new().name(name.to_owned()).spawn(move || work(&running.0));
     spawned.map(drop).map_err(|error| {
         Error::unavailable("could not start a thread for the page store").with_source(error)
     })

@@ -2,6 +2,9 @@
 //! How many bytes a directory may still take. Pure bookkeeping; bytes are taken *before* they
 //! are written and given back *after* they are gone from the disk.
 
+/// With less than one part in so many of its capacity, a directory is of no use.
+const STARVED_PART: u64 = 64;
+
 /// The byte account of one directory.
 #[derive(Debug)]
 pub(crate) struct Quota {
@@ -24,6 +27,23 @@ impl Quota {
 
     pub(crate) fn used(&self) -> u64 {
         self.used
+    }
+
+    /// What it may hold now: less than the capacity while others fill the file system.
+    pub(crate) fn limit(&self) -> u64 {
+        self.limit
+    }
+
+    /// The directory was opened again, perhaps as another disk.
+    pub(crate) fn reopen(&mut self, capacity: u64, unrecorded: u64) {
+        self.capacity = capacity;
+        self.limit = capacity;
+        self.unrecorded = unrecorded.min(capacity);
+    }
+
+    /// Whether others have taken so much of the file system that nothing is left for us.
+    pub(crate) fn is_starved(&self) -> bool {
+        self.limit < self.capacity / STARVED_PART
     }
 
     /// Takes `bytes` if that stays within the limit.
@@ -71,8 +91,11 @@ impl Quota {
     }
 
     /// The weight with which a new content is placed here: what is free, and a little anyway,
-    /// because a full directory evicts.
+    /// because a full directory evicts. Zero while nothing could be put there.
     pub(crate) fn placement_weight(&self) -> u64 {
+        if !self.can_make_room(0) {
+            return 0;
+        }
         self.limit.saturating_sub(self.used + self.unrecorded).max(self.limit / 64)
     }
 

@@ -20,7 +20,7 @@ use larder_core::{ContentId, Error, PAGE_SIZE, Result, SEGMENT_PAGES, SegmentInd
 
 use crate::{
     Index, IndexKey, backing,
-    disk::{Directory, State},
+    disk::{Directory, Opened, State},
     evict::LaneIndex,
     page_set::PageSet,
     record::{DirectoryId, Record},
@@ -43,15 +43,16 @@ pub(crate) fn unrecorded_at_start(
     index: &dyn Index,
     limit: u64,
 ) -> Result<u64> {
-    let mark = mark_of(directory.id);
+    let Opened { id, capacity, state } = directory.opened();
+    let mark = mark_of(id);
     let is_known = index.get(&mark)?.is_some();
-    let unrecorded = match directory.found {
+    let unrecorded = match state {
         // An index that has never seen the directory, or lost its memory, proves nothing.
         State::Clean { bytes: 0, .. } => 0,
-        _ if !is_known => directory.capacity,
+        _ if !is_known => capacity,
         State::Clean { .. } => 0,
-        State::Dirty { unrecorded } => unrecorded.min(directory.capacity),
-        State::Unknown => directory.capacity,
+        State::Dirty { unrecorded } => unrecorded.min(capacity),
+        State::Drained | State::Unknown => capacity,
     };
     if !is_known {
         index.put(mark, MARK.to_vec())?;
@@ -71,10 +72,11 @@ pub(crate) fn mark_closed(shelf: &Shelf) -> Result<()> {
             let leaving = catalogue.leaving_bytes(lane);
             let lane = catalogue.lane(lane);
             let unrecorded = lane.quota.unrecorded();
-            if lane.fault.is_some() {
+            if !lane.takes_pages() {
+                // The index does not vouch for it, or it says itself that it is drained.
                 continue;
             } else if loading {
-                directory.found
+                directory.opened().state
             } else if unrecorded > 0 {
                 State::Dirty { unrecorded }
             } else {
@@ -99,23 +101,37 @@ pub(crate) fn run(shelf: &Shelf) {
     }
     compare_with_closing(shelf);
     shelf.set_loaded();
-    for directory in shelf.lanes() {
-        while shelf.catalogue().lane(directory).quota.is_over() && shelf.evict_one(directory) {}
-    }
+    shelf.lanes().for_each(|directory| shrink(shelf, directory));
     shelf.queue.start();
-    for directory in shelf.lanes() {
-        if shelf.catalogue().lane(directory).quota.unrecorded() > 0 {
-            reconcile(shelf, directory);
+    shelf.lanes().for_each(|directory| compare(shelf, directory));
+}
+
+/// Evicts what is above the limit, as after a start with a smaller capacity.
+fn shrink(shelf: &Shelf, directory: LaneIndex) {
+    while shelf.catalogue().lane(directory).quota.is_over() && shelf.evict_one(directory) {}
+}
+
+/// Compares the files of a directory with the records where that is due and nobody does it yet.
+pub(crate) fn compare(shelf: &Shelf, directory: LaneIndex) {
+    {
+        let mut catalogue = shelf.catalogue();
+        let lane = catalogue.lane(directory);
+        if lane.comparing || !lane.takes_pages() || lane.quota.unrecorded() == 0 {
+            return;
         }
+        lane.comparing = true;
     }
+    reconcile(shelf, directory);
+    shelf.catalogue().lane(directory).comparing = false;
+    shrink(shelf, directory);
 }
 
 /// Enters one segment into the catalogue while the records are still being read.
 pub(crate) fn load_one(shelf: &Shelf, key: IndexKey) {
     let Ok(Some(bytes)) = shelf.index.get(&key) else { return };
     let Some(record) = Record::parse(&key, &bytes) else { return };
-    let known = shelf.lanes().zip(&shelf.directories);
-    let mut known = known.filter(|(_, directory)| directory.id == record.directory);
+    let known = shelf.lanes().zip(shelf.directories.iter());
+    let mut known = known.filter(|(_, directory)| directory.id() == record.directory);
     let Some((directory, _)) = known.next() else { return };
     let mut catalogue = shelf.catalogue();
     // Later, the segment may have been evicted since the index was asked.
@@ -126,7 +142,7 @@ pub(crate) fn load_one(shelf: &Shelf, key: IndexKey) {
 
 fn load(shelf: &Shelf) -> Result<()> {
     let known: HashMap<DirectoryId, LaneIndex> =
-        shelf.directories.iter().map(|directory| directory.id).zip(shelf.lanes()).collect();
+        shelf.directories.iter().map(Directory::id).zip(shelf.lanes()).collect();
     let mut useless = Vec::new();
     shelf.index.for_each(&mut |key, bytes| {
         if shelf.queue.is_closed() {
@@ -165,9 +181,8 @@ fn restore(
 /// A directory that was closed well must have exactly the segments it was closed with.
 fn compare_with_closing(shelf: &Shelf) {
     for directory in shelf.lanes() {
-        let State::Clean { bytes, segments } = shelf.directories[directory.0 as usize].found else {
-            continue;
-        };
+        let found = shelf.directories[directory.0 as usize].opened().state;
+        let State::Clean { bytes, segments } = found else { continue };
         let mut catalogue = shelf.catalogue();
         let lane = catalogue.lane(directory);
         if lane.quota.used() == bytes && lane.segments == segments {
@@ -230,12 +245,21 @@ fn drop_orphans(shelf: &Shelf, directory: LaneIndex) -> Result<()> {
 
 /// Compares every content of the directory with its file.
 fn compare_contents(shelf: &Shelf, directory: LaneIndex) -> Result<()> {
+    each_content(shelf, directory, &mut |content| compare_content(shelf, directory, content))
+}
+
+/// Visits the contents of a directory, holding no lock meanwhile.
+pub(crate) fn each_content(
+    shelf: &Shelf,
+    directory: LaneIndex,
+    visit: &mut dyn FnMut(ContentId) -> Result<()>,
+) -> Result<()> {
     let mut start = 0;
     loop {
         let (contents, more) = shelf.catalogue().contents(directory, start..start + WINDOW);
         for content in contents {
             stop_when_closed(shelf)?;
-            compare_content(shelf, directory, content)?;
+            visit(content)?;
         }
         if !more {
             return Ok(());
@@ -303,6 +327,14 @@ fn unreadable(error: io::Error) -> Error {
     Error::unavailable("the directory cannot be read or changed").with_source(error)
 }
 
-fn mark_of(id: DirectoryId) -> IndexKey {
+/// The index does not vouch for a directory any more: whoever uses it next compares all.
+pub(crate) fn unmark(shelf: &Shelf, directory: LaneIndex) {
+    let id = shelf.directories[directory.0 as usize].id();
+    if let Err(error) = shelf.index.remove(&mark_of(id)) {
+        tracing::warn!(%error, "could not note that a cache directory is out of service");
+    }
+}
+
+pub(crate) fn mark_of(id: DirectoryId) -> IndexKey {
     IndexKey { content: ContentId(id.0), segment: MARK_SEGMENT }
 }

@@ -8,6 +8,7 @@
 //! checked by its checksum anyway.
 
 use std::{
+    fmt,
     fs::File,
     io,
     path::Path,
@@ -25,11 +26,12 @@ use rustix::io::Errno;
 use crate::{
     Index, IndexKey, backing,
     catalogue::{Catalogue, Incarnation, Removed},
-    disk::Directory,
     evict::LaneIndex,
     fill::Queue,
     page_set::PageSet,
     record::Record,
+    recover,
+    roster::Roster,
     segment::{Evicted, Found},
     unflushed::Unflushed,
 };
@@ -53,7 +55,7 @@ impl Weighter<IndexKey, Arc<Record>> for ByBytes {
 
 /// What is made before the shelf.
 pub(crate) struct Parts {
-    pub(crate) directories: Vec<Directory>,
+    pub(crate) directories: Roster,
     pub(crate) index: Arc<dyn Index>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) catalogue: Catalogue,
@@ -66,7 +68,7 @@ pub(crate) struct Parts {
 /// The shared state of a page store.
 #[derive(Debug)]
 pub(crate) struct Shelf {
-    pub(crate) directories: Vec<Directory>,
+    pub(crate) directories: Roster,
     pub(crate) index: Arc<dyn Index>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) queue: Queue,
@@ -113,8 +115,7 @@ impl Shelf {
     }
 
     pub(crate) fn lanes(&self) -> impl Iterator<Item = LaneIndex> + use<> {
-        let count = u8::try_from(self.directories.len()).expect("checked when opened");
-        (0..count).map(LaneIndex)
+        (0..self.directories.count()).map(LaneIndex)
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -226,10 +227,12 @@ impl Shelf {
         } else {
             punch(root, key, &PageSet::all())
         };
-        match freed {
-            Ok(()) => self.catalogue().give_back(directory, evicted.bytes),
-            Err(error) => self.fault(directory, &error),
+        // What can't be freed takes the directory out of service: its account counts again only
+        // after its files were compared with the records.
+        if let Err(error) = freed {
+            self.fault(directory, &error);
         }
+        self.catalogue().give_back(directory, evicted.bytes);
     }
 
     /// Drops a content with its records and its file; the caller holds the stripe. Returns the
@@ -248,14 +251,14 @@ impl Shelf {
 
     fn unlink(&self, content: ContentId, removed: &Removed) -> Result<u64> {
         self.descriptors.remove(&removed.incarnation);
-        if let Err(error) = backing::unlink(self.root(removed.directory), content) {
-            self.fault(removed.directory, &error);
-            return Err(
-                Error::unavailable("a backing file could not be removed").with_source(error)
-            );
+        let unlinked = backing::unlink(self.root(removed.directory), content);
+        if let Err(error) = &unlinked {
+            self.fault(removed.directory, error);
         }
         self.catalogue().unlinked(removed);
-        Ok(removed.bytes)
+        unlinked.map(|()| removed.bytes).map_err(|error| {
+            Error::unavailable("a backing file could not be removed").with_source(error)
+        })
     }
 
     /// Drops single pages, keeping the rest of the segment; the caller holds the stripe.
@@ -278,10 +281,10 @@ impl Shelf {
         if let Some(record) = self.record(key, &kept)? {
             self.put_record(key, record.retain(&kept))?;
         }
-        match punch(self.root(found.directory), key, &pages) {
-            Ok(()) => self.catalogue().give_back(found.directory, bytes),
-            Err(error) => self.fault(found.directory, &error),
+        if let Err(error) = punch(self.root(found.directory), key, &pages) {
+            self.fault(found.directory, &error);
         }
+        self.catalogue().give_back(found.directory, bytes);
         Ok(())
     }
 
@@ -289,19 +292,43 @@ impl Shelf {
     /// the caller holds the stripe.
     pub(crate) fn forget_content(&self, content: ContentId) {
         let removed = self.catalogue().remove(content);
-        if let Some(removed) = removed {
-            self.descriptors.remove(&removed.incarnation);
+        let Some(removed) = removed else { return };
+        self.descriptors.remove(&removed.incarnation);
+        for segment in &removed.segments {
+            if let Err(error) = self.remove_record(IndexKey { content, segment: *segment }) {
+                tracing::warn!(%error, "could not remove the record of a forgotten segment");
+            }
         }
+        self.catalogue().unlinked(&removed);
     }
 
     /// Takes a directory out of service: its pages are misses from now on.
-    pub(crate) fn fault(&self, directory: LaneIndex, error: &io::Error) {
-        let mut catalogue = self.catalogue();
-        let lane = catalogue.lane(directory);
-        if lane.fault.is_none() {
+    pub(crate) fn fault(&self, directory: LaneIndex, error: &impl fmt::Display) {
+        {
+            let mut catalogue = self.catalogue();
+            let lane = catalogue.lane(directory);
+            if lane.fault.is_some() {
+                return;
+            }
             lane.fault = Some(error.to_string());
-            let path = self.root(directory).display();
-            tracing::error!(directory = %path, %error, "a cache directory is out of service");
+        }
+        self.metrics.cache_directory_faults.inc();
+        let path = self.root(directory).display();
+        tracing::error!(directory = %path, %error, "a cache directory is out of service");
+        recover::unmark(self, directory);
+    }
+
+    /// There was no room for `cost` bytes although the directory's own limit allowed them: others
+    /// fill the file system. It lives with what it has, unless that is next to nothing.
+    pub(crate) fn file_system_was_full(&self, directory: LaneIndex, cost: u64, error: &io::Error) {
+        let starved = {
+            let mut catalogue = self.catalogue();
+            let quota = &mut catalogue.lane(directory).quota;
+            quota.disk_was_full(cost);
+            quota.is_starved()
+        };
+        if starved {
+            self.fault(directory, error);
         }
     }
 }

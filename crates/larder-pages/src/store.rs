@@ -8,8 +8,11 @@
 use std::{
     any::Any,
     fmt,
-    path::PathBuf,
-    sync::{Arc, Mutex},
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -19,11 +22,10 @@ use larder_core::{
 };
 
 use crate::{
-    Index, PageBytes,
-    disk::DirectoryLock,
+    Index, PageBytes, Standing,
     fill::{self, Done, Queued, Waiting},
-    lookup, open, recover, scrub,
-    shelf::{Shelf, lock},
+    lookup, open, recover, roster, scrub,
+    shelf::Shelf,
 };
 
 /// How long closing waits for the disk.
@@ -153,16 +155,21 @@ pub struct DiskUsage {
     pub resident: ByteSize,
     /// Resident segments.
     pub segments: u64,
+    /// What it may hold now: less than the capacity while others fill the file system.
+    pub limit: ByteSize,
     /// Why the directory is out of service, if it is.
     pub fault: Option<String>,
+    /// Whether it is wanted.
+    pub standing: Standing,
+    /// Its files are being compared with the records.
+    pub comparing: bool,
 }
 
 /// The page store of one machine.
 #[derive(Debug)]
 pub struct PageStore {
     shelf: Arc<Shelf>,
-    /// Shared with the threads: a directory is not given away while one may still write there.
-    locks: Mutex<Option<Arc<[DirectoryLock]>>>,
+    open: AtomicBool,
 }
 
 impl PageStore {
@@ -176,14 +183,11 @@ impl PageStore {
         index: Arc<dyn Index>,
         metrics: Arc<Metrics>,
     ) -> Result<Arc<Self>> {
-        let (shelf, locks) = open::open(&options, index, metrics)?;
-        let store = Arc::new(Self {
-            shelf: Arc::clone(&shelf),
-            locks: Mutex::new(Some(Arc::clone(&locks))),
-        });
-        open::spawn(&shelf, &locks, "larder-recover", recover::run)?;
+        let shelf = open::open(&options, index, metrics)?;
+        let store = Arc::new(Self { shelf: Arc::clone(&shelf), open: AtomicBool::new(true) });
+        open::spawn(&shelf, "larder-recover", recover::run)?;
         for _ in 0..options.fill_threads_within_limits() {
-            open::spawn(&shelf, &locks, "larder-fill", fill::run)?;
+            open::spawn(&shelf, "larder-fill", fill::run)?;
         }
         Ok(store)
     }
@@ -247,9 +251,40 @@ impl PageStore {
             capacity: ByteSize(lane.quota.capacity()),
             resident: ByteSize(lane.quota.used()),
             segments: lane.segments,
+            limit: ByteSize(lane.quota.limit()),
             fault: lane.fault.clone(),
+            standing: lane.standing,
+            comparing: lane.comparing,
         });
         usage.collect()
+    }
+
+    /// Takes one more directory into service.
+    ///
+    /// # Errors
+    /// As [`PageStore::open`], or when the directory is known already.
+    pub fn add_directory(&self, options: &DirectoryOptions) -> Result<()> {
+        self.shelf.wait_until_loaded()?;
+        roster::add(&self.shelf, options)
+    }
+
+    /// Lets a directory take nothing new and drops what lies there, behind and at a bounded rate.
+    /// It stays drained over a restart, until [`PageStore::resume_directory`].
+    ///
+    /// # Errors
+    /// When there is no such directory, or it can't be written.
+    pub fn drain_directory(&self, path: &Path) -> Result<()> {
+        self.shelf.wait_until_loaded()?;
+        roster::drain(&self.shelf, path)
+    }
+
+    /// Takes a directory back into service that was drained, or whose disk failed or was full.
+    ///
+    /// # Errors
+    /// When there is no such directory, or its disk still can't be used.
+    pub fn resume_directory(&self, path: &Path) -> Result<()> {
+        self.shelf.wait_until_loaded()?;
+        roster::resume(&self.shelf, path)
     }
 
     /// Writes what is queued, stops the threads, flushes the index and marks the directories
@@ -258,7 +293,9 @@ impl PageStore {
     /// # Errors
     /// When that took too long or failed; the next start then compares files with records.
     pub fn close(&self) -> Result<()> {
-        let Some(locks) = lock(&self.locks).take() else { return Ok(()) };
+        if !self.open.swap(false, Ordering::AcqRel) {
+            return Ok(());
+        }
         let ended = self.shelf.queue.close(Waiting::Written, CLOSE_WAIT_MAX);
         self.shelf.set_closed();
         if !ended {
@@ -268,19 +305,22 @@ impl PageStore {
                 CLOSE_WAIT_MAX.as_secs()
             )));
         }
-        self.shelf.index.flush()?;
-        recover::mark_closed(&self.shelf)?;
-        drop(locks);
-        Ok(())
+        let closed = self.shelf.index.flush().and_then(|()| recover::mark_closed(&self.shelf));
+        self.shelf.directories.unlock();
+        closed
     }
 }
 
 impl Drop for PageStore {
     /// Without [`PageStore::close`] the directories are left as after a crash.
     fn drop(&mut self) {
-        if lock(&self.locks).take().is_some() {
-            self.shelf.queue.close(Waiting::GivenUp, CLOSE_WAIT_MAX);
+        if self.open.swap(false, Ordering::AcqRel) {
+            let ended = self.shelf.queue.close(Waiting::GivenUp, CLOSE_WAIT_MAX);
             self.shelf.set_closed();
+            // A thread that hangs may still write: the locks go when it lets go of the shelf.
+            if ended {
+                self.shelf.directories.unlock();
+            }
         }
     }
 }

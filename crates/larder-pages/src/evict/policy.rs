@@ -125,19 +125,23 @@ pub(crate) struct Policy {
 impl Policy {
     /// Lanes of these capacities in bytes, all empty.
     pub(crate) fn new(capacities: &[u64]) -> Self {
-        let lanes = capacities.iter().map(|capacity| {
-            let units = capacity / WEIGHT_UNIT;
-            let entries = (capacity >> 20).clamp(*GHOST_ENTRIES.start(), *GHOST_ENTRIES.end());
-            Lane {
-                small: List::EMPTY,
-                main: List::EMPTY,
-                ghost: Ghost::new(entries as usize),
-                small_target: units / SMALL_SHARE,
-                tick_units: (units / TICKS).max(1),
-                admitted: 0,
-            }
+        let mut policy = Self::default();
+        capacities.iter().for_each(|capacity| policy.add_lane(*capacity));
+        policy
+    }
+
+    /// One more lane, at the end.
+    pub(crate) fn add_lane(&mut self, capacity: u64) {
+        let units = capacity / WEIGHT_UNIT;
+        let entries = (capacity >> 20).clamp(*GHOST_ENTRIES.start(), *GHOST_ENTRIES.end());
+        self.lanes.push(Lane {
+            small: List::EMPTY,
+            main: List::EMPTY,
+            ghost: Ghost::new(entries as usize),
+            small_target: units / SMALL_SHARE,
+            tick_units: (units / TICKS).max(1),
+            admitted: 0,
         });
-        Self { nodes: Vec::new(), lanes: lanes.collect() }
     }
 
     /// A segment comes in: a newcomer, unless it left only lately.

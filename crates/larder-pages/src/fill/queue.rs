@@ -115,6 +115,7 @@ pub(crate) struct Queue {
     state: Mutex<State>,
     work: Condvar,
     stopped: Condvar,
+    closing: Condvar,
 }
 
 impl Queue {
@@ -125,6 +126,7 @@ impl Queue {
             state: Mutex::default(),
             work: Condvar::new(),
             stopped: Condvar::new(),
+            closing: Condvar::new(),
         }
     }
 
@@ -207,6 +209,14 @@ impl Queue {
         self.state().bytes -= bytes;
     }
 
+    /// Lets a thread that works behind rest for so long; `true` when the queue closes and the
+    /// thread shall end.
+    pub(crate) fn rest(&self, duration: Duration) -> bool {
+        let state = self.state();
+        let rested = self.closing.wait_timeout_while(state, duration, |state| !state.closed);
+        rested.unwrap_or_else(PoisonError::into_inner).0.closed
+    }
+
     /// Whether nothing more comes in.
     pub(crate) fn is_closed(&self) -> bool {
         self.state().closed
@@ -219,6 +229,7 @@ impl Queue {
         state.closed = true;
         state.abandoned |= waiting == Waiting::GivenUp;
         self.work.notify_all();
+        self.closing.notify_all();
         let waited = self.stopped.wait_timeout_while(state, wait_max, |state| state.threads > 0);
         let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
         state.abandoned = true;

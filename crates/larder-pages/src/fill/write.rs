@@ -158,27 +158,46 @@ impl Writing<'_> {
         let content = self.key.content;
         let mut catalogue = self.shelf.catalogue();
         if let Some(found) = catalogue.find(content) {
-            if catalogue.lane(found.directory).fault.is_none() {
+            if catalogue.lane(found.directory).takes_pages() {
                 return Ok(found.directory);
             }
             drop(catalogue);
-            let _stripe = self.shelf.stripe(content);
-            self.shelf.forget_content(content);
+            self.leave(content);
             catalogue = self.shelf.catalogue();
         }
         let lanes = self.shelf.lanes().zip(&catalogue.lanes);
         let weights: Vec<(LaneIndex, u64)> = lanes
-            .filter(|(_, lane)| lane.fault.is_none())
+            .filter(|(_, lane)| lane.takes_pages())
             .map(|(at, lane)| (at, lane.quota.placement_weight()))
             .collect();
         by_weight(content, &weights).ok_or(NotKept::DiskFault)
+    }
+
+    /// Takes a content off a directory that takes nothing more, so that it can begin anew
+    /// elsewhere: one content lies in one directory.
+    fn leave(&self, content: ContentId) {
+        let _stripe = self.shelf.stripe(content);
+        let found = {
+            let mut catalogue = self.shelf.catalogue();
+            let found = catalogue.find(content);
+            found.map(|found| catalogue.lane(found.directory).fault.is_some())
+        };
+        match found {
+            Some(true) => self.shelf.forget_content(content),
+            Some(false) => {
+                if let Err(error) = self.shelf.remove_content(content) {
+                    tracing::warn!(%error, "could not remove a content that is being drained");
+                }
+            }
+            None => {}
+        }
     }
 
     /// Takes what the batch costs from the directory's quota, evicting just enough.
     fn take(&self, directory: LaneIndex) -> Result<(), NotKept> {
         for _ in 0..EVICTIONS_MAX {
             let mut catalogue = self.shelf.catalogue();
-            if catalogue.lane(directory).fault.is_some() {
+            if !catalogue.lane(directory).takes_pages() {
                 return Err(NotKept::DiskFault);
             }
             if catalogue.try_take(directory, self.cost) {
@@ -211,11 +230,11 @@ impl Writing<'_> {
             Err(failed) => failed,
         };
         let reason = self.judge(directory, &failed);
-        match punch(self.shelf.root(directory), self.key, &self.set) {
-            Ok(()) => self.shelf.catalogue().finish(filled),
-            // What was written stays, and stays counted.
-            Err(error) => self.shelf.fault(directory, &error),
+        // What can't be freed takes the directory out of service, so its account may be cleared.
+        if let Err(error) = punch(self.shelf.root(directory), self.key, &self.set) {
+            self.shelf.fault(directory, &error);
         }
+        self.shelf.catalogue().finish(filled);
         Err(reason)
     }
 
@@ -239,7 +258,7 @@ impl Writing<'_> {
 
     /// The record of what is resident now.
     fn record(&self, pinned: Pinned) -> Result<Record> {
-        let directory = self.shelf.directories[pinned.directory.0 as usize].id;
+        let directory = self.shelf.directories[pinned.directory.0 as usize].id();
         let known = self.shelf.record(self.key, &pinned.pages)?;
         let known =
             known.filter(|record| record.directory == directory && record.length == self.length);
@@ -260,7 +279,7 @@ impl Writing<'_> {
         };
         match Trouble::of(error) {
             Trouble::Full => {
-                self.shelf.catalogue().lane(directory).quota.disk_was_full(self.cost);
+                self.shelf.file_system_was_full(directory, self.cost, error);
                 NotKept::NoRoom
             }
             Trouble::Passing => {
@@ -311,7 +330,7 @@ fn check(shelf: &Shelf, key: IndexKey) -> Result<()> {
         }
         _ => {}
     }
-    let id = shelf.directories[found.directory.0 as usize].id;
+    let id = shelf.directories[found.directory.0 as usize].id();
     let record = shelf.record(key, &pages)?;
     let record = record.filter(|record| record.directory == id && record.length == found.length);
     let claimed = record.map_or(PageSet::default(), |record| record.pages());

@@ -4,7 +4,7 @@
 use std::{fs, os::unix::fs::PermissionsExt, path::Path, sync::Arc};
 
 use larder_core::{ByteSize, Error, ErrorKind, Metrics};
-use larder_pages::{MemoryIndex, Options, PageStore, PutOutcome};
+use larder_pages::{DirectoryOptions, MemoryIndex, Options, PageStore, PutOutcome, Standing};
 use tempfile::tempdir;
 
 use crate::bench::{
@@ -182,4 +182,146 @@ fn garbage_in_the_small_files_is_survived() {
         });
         assert_eq!(read_all(&again, 2, 100).good, [0]);
     }
+}
+
+fn standing(store: &PageStore, path: &Path) -> larder_pages::Standing {
+    let usage = store.usage();
+    usage.iter().find(|usage| usage.path == path).expect("it is known").standing
+}
+
+fn add(path: &Path, capacity: u64) -> DirectoryOptions {
+    DirectoryOptions { path: path.to_path_buf(), capacity: ByteSize(capacity) }
+}
+
+#[test]
+fn a_directory_joins_while_the_store_is_open() {
+    let (first, second) = (tempdir().unwrap(), tempdir().unwrap());
+    let index = Arc::new(MemoryIndex::new());
+    let store = open(first.path(), 4 * MIB, index.clone());
+    let length = 1 << 16;
+    for name in 0..20 {
+        assert_eq!(put(&store, name, 0, length), PutOutcome::Kept);
+    }
+    store.add_directory(&add(second.path(), 12 * MIB)).unwrap();
+    let twice = store.add_directory(&add(second.path(), 12 * MIB)).expect_err("it is there");
+    assert_eq!(twice.kind(), ErrorKind::AlreadyExists);
+    for name in 20..120 {
+        assert_eq!(put(&store, name, 0, length), PutOutcome::Kept);
+    }
+    assert!(files(second.path()).len() > 40, "{}", files(second.path()).len());
+    for name in 0..120 {
+        assert!(read_all(&store, name, length).bad.is_empty());
+    }
+    let before: usize = (0..120).map(|name| read_all(&store, name, length).good.len()).sum();
+    store.close().unwrap();
+    drop(store);
+    let both = options(&[(first.path(), 4 * MIB), (second.path(), 12 * MIB)]);
+    let again = PageStore::open(both, index, Arc::new(Metrics::new())).unwrap();
+    let after: usize = (0..120).map(|name| read_all(&again, name, length).good.len()).sum();
+    assert_eq!(after, before, "what was added is kept by a start that names it");
+}
+
+#[test]
+fn a_drained_directory_is_empty_unlocked_and_stays_out() {
+    let (first, second) = (tempdir().unwrap(), tempdir().unwrap());
+    let both = options(&[(first.path(), 8 * MIB), (second.path(), 8 * MIB)]);
+    let index = Arc::new(MemoryIndex::new());
+    let open_both = || PageStore::open(both.clone(), index.clone(), Arc::new(Metrics::new()));
+    let store = open_both().unwrap();
+    let length = 2 << 16;
+    for name in 0..60 {
+        put(&store, name, 0, length);
+    }
+    let held = store.get(content(1), length, larder_core::ByteRange { start: 0, end: 1 });
+    let (here, gone) = (first.path(), second.path());
+    assert!(!files(gone).is_empty());
+    store.drain_directory(gone).unwrap();
+    store.drain_directory(gone).expect("asking twice is asking once");
+    drop(held);
+    for name in 0..60 {
+        // New pages of what lies there begin anew elsewhere.
+        assert_eq!(put(&store, name, 1, length), PutOutcome::Kept);
+    }
+    eventually("it is drained", || standing(&store, gone) == Standing::Drained);
+    assert_eq!(files(gone).len(), 0);
+    assert_eq!(store.usage().iter().map(|usage| usage.resident.0).filter(|b| *b == 0).count(), 1);
+    for name in 0..60 {
+        let reading = read_all(&store, name, length);
+        assert!(reading.bad.is_empty() && reading.good.contains(&1));
+    }
+    // Nobody holds it: another store may have it, and leaves it as drained as it was.
+    let other = open(gone, 8 * MIB, Arc::new(MemoryIndex::new()));
+    assert_eq!(standing(&other, gone), Standing::Drained);
+    assert_eq!(put(&other, 7, 0, length), PutOutcome::NotKept(larder_pages::NotKept::DiskFault));
+    other.close().unwrap();
+    store.close().unwrap();
+    drop((other, store));
+
+    let store = open_both().unwrap();
+    assert_eq!(standing(&store, gone), Standing::Drained, "over a restart too");
+    for name in 100..160 {
+        assert_eq!(put(&store, name, 0, length), PutOutcome::Kept);
+    }
+    assert_eq!(files(gone).len(), 0);
+    store.resume_directory(gone).unwrap();
+    eventually("it is compared", || store.usage().iter().all(|usage| !usage.comparing));
+    for name in 200..260 {
+        assert_eq!(put(&store, name, 0, length), PutOutcome::Kept);
+    }
+    assert!(files(gone).len() > 10, "{}", files(gone).len());
+    assert!(files(here).len() > 10);
+    let unknown = store.drain_directory(Path::new("/nowhere")).expect_err("there is none");
+    assert_eq!(unknown.kind(), ErrorKind::NotFound);
+    assert!(unknown.message().contains(&gone.display().to_string()), "{unknown}");
+}
+
+#[test]
+fn a_drain_waits_for_readers_and_can_be_taken_back() {
+    let (first, second) = (tempdir().unwrap(), tempdir().unwrap());
+    let both = options(&[(first.path(), 8 * MIB), (second.path(), 8 * MIB)]);
+    let index = Arc::new(MemoryIndex::new());
+    let store = PageStore::open(both, index, Arc::new(Metrics::new())).unwrap();
+    for name in 0..40 {
+        put(&store, name, 0, 100);
+    }
+    let whole = larder_core::ByteRange { start: 0, end: 100 };
+    let held: Vec<_> = (0..40).map(|name| store.get(content(name), 100, whole)).collect();
+    store.drain_directory(first.path()).unwrap();
+    for name in 0..40 {
+        assert_eq!(read_all(&store, name, 100).good, [0], "what is held goes on being read");
+    }
+    assert_eq!(standing(&store, first.path()), Standing::Draining);
+    store.resume_directory(first.path()).unwrap();
+    assert_eq!(standing(&store, first.path()), Standing::Serving);
+    drop(held);
+    for name in 0..40 {
+        assert_eq!(read_all(&store, name, 100).good, [0]);
+    }
+    store.drain_directory(first.path()).unwrap();
+    eventually("it is drained", || standing(&store, first.path()) == Standing::Drained);
+    assert!(files(first.path()).is_empty() && !files(second.path()).is_empty());
+}
+
+#[test]
+fn one_unusable_disk_of_several_does_not_stop_a_start() {
+    let (good, bad) = (tempdir().unwrap(), tempdir().unwrap());
+    // Reading a small file fails as it does on a broken disk: it is a directory.
+    fs::create_dir(bad.path().join("format")).unwrap();
+    let metrics = Arc::new(Metrics::new());
+    let both = options(&[(good.path(), 8 * MIB), (bad.path(), 8 * MIB)]);
+    let store = PageStore::open(both, Arc::new(MemoryIndex::new()), metrics.clone()).unwrap();
+    assert_eq!(metrics.cache_directory_faults.get(), 1);
+    for name in 0..20 {
+        assert_eq!(put(&store, name, 0, 100), PutOutcome::Kept);
+    }
+    store.resume_directory(bad.path()).expect_err("it is as broken as before");
+    fs::remove_dir(bad.path().join("format")).unwrap();
+    store.resume_directory(bad.path()).unwrap();
+    for name in 20..60 {
+        assert_eq!(put(&store, name, 0, 100), PutOutcome::Kept);
+    }
+    assert!(!files(bad.path()).is_empty());
+    fs::create_dir(bad.path().join("other")).unwrap();
+    fs::create_dir(bad.path().join("other/format")).unwrap();
+    assert_eq!(refused_at(&bad.path().join("other")).kind(), ErrorKind::Unavailable);
 }

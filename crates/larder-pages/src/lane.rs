@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+//! One directory, as the catalogue sees it: its account, whether its disk is trusted, and whether
+//! it is wanted.
+
+use crate::quota::Quota;
+
+/// Whether a directory is wanted, apart from whether its disk works.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// It takes pages.
+    Serving,
+    /// It takes none, and what lies there is being dropped.
+    Draining,
+    /// Nothing lies there and nothing is open there: it can be taken away.
+    Drained,
+}
+
+/// One directory, as the catalogue sees it.
+#[derive(Debug)]
+pub(crate) struct Lane {
+    pub(crate) quota: Quota,
+    pub(crate) segments: u64,
+    /// Why the disk is not trusted, if it is not.
+    pub(crate) fault: Option<String>,
+    pub(crate) standing: Standing,
+    /// Its files are being compared with the records.
+    pub(crate) comparing: bool,
+}
+
+impl Lane {
+    pub(crate) fn new(quota: Quota) -> Self {
+        let standing = Standing::Serving;
+        Self { quota, segments: 0, fault: None, standing, comparing: false }
+    }
+
+    /// Whether new pages may go there.
+    pub(crate) fn takes_pages(&self) -> bool {
+        self.fault.is_none() && self.standing == Standing::Serving
+    }
+}
