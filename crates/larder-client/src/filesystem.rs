@@ -9,8 +9,8 @@ use larder_cluster::{
     registry::local::LocalRegistry,
     wire::{
         message::{
-            Explanation, FreeReply, FreeRequest, ListReply, ListRequest, PartReply, PartRequest,
-            StatReply, StatRequest, WorkerReport,
+            CacheRequest, DiskReport, Explanation, FreeReply, FreeRequest, ListReply, ListRequest,
+            PartReply, PartRequest, StatReply, StatRequest, WorkerReport,
         },
         service::Service,
     },
@@ -121,6 +121,16 @@ impl Filesystem {
         let worker = self.owner(path)?;
         let request = StatRequest { path: path.clone(), attributes: false };
         self.bounded(worker.explain(request)).await
+    }
+
+    /// Changes a cache directory of the worker on this machine.
+    ///
+    /// # Errors
+    /// When the directory is not known, or its disk can't be used.
+    pub async fn cache(&self, request: CacheRequest) -> Result<Vec<DiskReport>> {
+        let worker = self.route.workers().next().cloned();
+        let worker = worker.ok_or_else(|| Error::unavailable("no worker is serving"))?;
+        self.bounded(worker.cache(request)).await
     }
 
     /// How each worker is doing.

@@ -180,19 +180,17 @@ impl State {
 }
 
 fn take_lock(path: &Path) -> Result<DirectoryLock> {
-    let mut file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path.join("lock"))
-        .map_err(|error| unusable(path, error))?;
+    let name = path.join("lock");
+    let write =
+        || OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&name);
+    drop(write().map_err(|error| unusable(path, error))?);
+    // Held for reading only: the file system may still be remounted read-only.
+    let file = File::open(&name).map_err(|error| unusable(path, error))?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => {}
         Err(Errno::WOULDBLOCK) => {
             let mut holder = String::new();
-            let read = (&mut file).take(SMALL_FILE_MAX).read_to_string(&mut holder);
+            let read = (&file).take(SMALL_FILE_MAX).read_to_string(&mut holder);
             let holder = read.ok().and_then(|_| holder.trim().parse::<u32>().ok());
             let holder = holder.map(|pid| format!(" (pid {pid})")).unwrap_or_default();
             return Err(Error::already_exists(format!(
@@ -202,7 +200,10 @@ fn take_lock(path: &Path) -> Result<DirectoryLock> {
         }
         Err(errno) => return Err(unusable(path, errno.into())),
     }
-    let note = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
+    let note = write().and_then(|mut file| {
+        file.set_len(0)?;
+        writeln!(file, "{}", std::process::id())
+    });
     note.map_err(|error| unusable(path, error))?;
     Ok(DirectoryLock(file))
 }

@@ -8,6 +8,7 @@
 //! Lock order: the table of fetches, then one fetch's state; the page store and the metadata
 //! store may be asked while the table is held, never the other way round.
 
+mod disks;
 mod explain;
 mod free;
 mod index;

@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The report: how the worker is doing, in numbers that are already counted.
 
-use larder_cluster::wire::message::{DiskReport, MountReport, WorkerReport};
+use larder_cluster::wire::message::{DiskState, MountReport, WorkerReport};
 use larder_core::{Error, MountName, metric::SourceLabels};
 
-use crate::{Worker, mount::Mount};
+use crate::{Worker, disks, mount::Mount};
 
 impl Worker {
     pub(crate) fn answer_report(&self) -> WorkerReport {
         let usage = self.pages.usage();
-        let sum = |part: fn(&larder_pages::DiskUsage) -> u64| usage.iter().map(part).sum();
+        let counted = || usage.iter().filter(|disk| disks::counts(disk));
+        let sum = |part: fn(&larder_pages::DiskUsage) -> u64| counted().map(part).sum();
         let report = WorkerReport {
             id: self.id.to_string(),
             uptime_s: self.clock.elapsed().saturating_sub(self.started).as_secs(),
@@ -19,7 +20,7 @@ impl Worker {
             statuses: self.meta.count(),
             memory_budget_bytes: self.budget.total(),
             memory_used_bytes: self.budget.used(),
-            disks: usage.iter().map(disk_report).collect(),
+            disks: usage.iter().map(disks::report).collect(),
             mounts: self.mounts.all().map(|mount| self.mount_report(mount)).collect(),
         };
         self.set_gauges(&report);
@@ -38,6 +39,8 @@ impl Worker {
         let signed = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
         self.metrics.pages_resident_bytes.set(signed(report.resident_bytes));
         self.metrics.pages_capacity_bytes.set(signed(report.capacity_bytes));
+        let out = report.disks.iter().filter(|disk| disk.state == DiskState::Faulty).count();
+        self.metrics.cache_directories_out.set(signed(out as u64));
         self.metrics.memory_budget_bytes.set(signed(report.memory_budget_bytes));
         self.metrics.memory_used_bytes.set(signed(report.memory_used_bytes));
     }
@@ -52,14 +55,5 @@ impl Worker {
             cache_read_bytes: self.metrics.read_bytes.get_or_create(&from_cache).get(),
             last_error: mount.last_error(),
         }
-    }
-}
-
-fn disk_report(disk: &larder_pages::DiskUsage) -> DiskReport {
-    DiskReport {
-        directory: disk.path.display().to_string(),
-        capacity_bytes: disk.capacity.0,
-        resident_bytes: disk.resident.0,
-        fault: disk.fault.clone(),
     }
 }

@@ -12,8 +12,9 @@ use larder_cluster::{
     member::WorkerId,
     wire::{
         message::{
-            Explanation, FreeReply, FreeRequest, ListReply, ListRequest, LoadReply, LoadRequest,
-            PartReply, PartRequest, ReadReply, ReadRequest, StatReply, StatRequest, WorkerReport,
+            CacheRequest, DiskReport, Explanation, FreeReply, FreeRequest, ListReply, ListRequest,
+            LoadReply, LoadRequest, PartReply, PartRequest, ReadReply, ReadRequest, StatReply,
+            StatRequest, WorkerReport,
         },
         service::Service,
     },
@@ -138,6 +139,10 @@ impl Service for Worker {
 
     async fn explain(&self, request: StatRequest) -> Result<Explanation> {
         self.answer_explain(&request.path)
+    }
+
+    async fn cache(&self, request: CacheRequest) -> Result<Vec<DiskReport>> {
+        self.answer_cache(request).await
     }
 
     async fn report(&self) -> Result<WorkerReport> {

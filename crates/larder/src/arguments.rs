@@ -55,6 +55,9 @@ pub(crate) enum Command {
     Load(OnePath),
     /// Drop what is resident of a file.
     Free(Free),
+    /// The cache directories: list them, add one, drain one, take one back into service.
+    #[command(subcommand)]
+    Cache(CacheCommand),
     /// What the cache holds of one file and why, without asking the store.
     Explain(OnePath),
     /// Check, show or document the configuration.
@@ -145,6 +148,30 @@ pub(crate) struct Free {
     /// Everything whose key starts with this one.
     #[arg(long, short)]
     pub(crate) recursive: bool,
+}
+
+/// What to do with the cache directories of the running larder.
+#[derive(Debug, Subcommand)]
+pub(crate) enum CacheCommand {
+    /// How each is.
+    List,
+    /// Use one more until the next start; write [[cache]] into the configuration to keep it.
+    Add {
+        /// The directory and what it may hold, such as /fast/cache:100GiB.
+        #[arg(value_name = "DIR:SIZE")]
+        directory: String,
+    },
+    /// Put nothing new there and drop what there is; `list` says when it is drained and can be
+    /// taken away. Holds over restarts.
+    Drain {
+        /// The directory.
+        directory: PathBuf,
+    },
+    /// Use it again: it was drained, or its disk failed or was full.
+    Resume {
+        /// The directory.
+        directory: PathBuf,
+    },
 }
 
 /// What to do with the configuration.

@@ -209,6 +209,30 @@ pub struct FreeReply {
     pub bytes: u64,
 }
 
+/// Asks a worker to change one of its cache directories while it runs.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct CacheRequest {
+    /// The directory, as the worker's machine knows it.
+    pub directory: String,
+    /// What to do with it.
+    pub change: CacheChange,
+}
+
+/// What can be done with a cache directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CacheChange {
+    /// Use one more, which may hold so many bytes.
+    Add {
+        /// Bytes.
+        size_bytes: u64,
+    },
+    /// Put nothing new there and drop what there is, so that it can be taken away.
+    Drain,
+    /// Use it again: it was drained, or its disk failed or was full.
+    Resume,
+}
+
 /// All a worker knows about one file, without asking the store.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Explanation {
@@ -268,8 +292,45 @@ pub struct DiskReport {
     pub capacity_bytes: u64,
     /// What it holds, in bytes.
     pub resident_bytes: u64,
+    /// What it may hold now, in bytes: less than its capacity while others fill the disk.
+    pub limit_bytes: u64,
+    /// Whether it is used.
+    pub state: DiskState,
     /// Why it is out of service, if it is.
     pub fault: Option<String>,
+}
+
+/// Whether a cache directory is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DiskState {
+    /// It is.
+    Serving,
+    /// It is read; new pages come when its files have been compared with the records.
+    Comparing,
+    /// It is, with less than its capacity: the file system is full.
+    Full,
+    /// It is read, takes nothing new, and what lies there is being dropped.
+    Draining,
+    /// Nothing lies there: it can be taken away.
+    Drained,
+    /// Its disk failed: its pages are misses.
+    Faulty,
+}
+
+impl DiskState {
+    /// The word for people.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Serving => "ok",
+            Self::Comparing => "comparing files with records",
+            Self::Full => "file system full",
+            Self::Draining => "draining",
+            Self::Drained => "drained",
+            Self::Faulty => "out of service",
+        }
+    }
 }
 
 /// One mount and what was asked of its store.

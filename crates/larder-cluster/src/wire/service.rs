@@ -7,8 +7,9 @@ use async_trait::async_trait;
 use larder_core::Result;
 
 use super::message::{
-    Explanation, FreeReply, FreeRequest, ListReply, ListRequest, LoadReply, LoadRequest, PartReply,
-    PartRequest, ReadReply, ReadRequest, StatReply, StatRequest, WorkerReport,
+    CacheRequest, DiskReport, Explanation, FreeReply, FreeRequest, ListReply, ListRequest,
+    LoadReply, LoadRequest, PartReply, PartRequest, ReadReply, ReadRequest, StatReply, StatRequest,
+    WorkerReport,
 };
 
 /// What a worker answers. Implemented by the worker itself and by each transport that reaches
@@ -29,6 +30,8 @@ pub trait Service: Send + Sync + Debug {
     async fn free(&self, request: FreeRequest) -> Result<FreeReply>;
     /// All that is known about one file, without asking the store.
     async fn explain(&self, request: StatRequest) -> Result<Explanation>;
+    /// Changes one of the worker's cache directories and tells how all of them are then.
+    async fn cache(&self, request: CacheRequest) -> Result<Vec<DiskReport>>;
     /// How the worker is doing.
     async fn report(&self) -> Result<WorkerReport>;
 }

@@ -20,9 +20,9 @@ use futures::{StreamExt, stream};
 use larder_client::{
     Filesystem, MountRecord, Parts,
     message::{
-        Explanation, FreeReply, FreeRequest, ListEntry, ListPage, ListReply, ListRequest,
-        ListStart, LoadReply, LoadRequest, Outcome, PartReply, PartRequest, ReadHead, ReadReply,
-        ReadRequest, StatReply, StatRequest, WorkerReport,
+        CacheRequest, DiskReport, Explanation, FreeReply, FreeRequest, ListEntry, ListPage,
+        ListReply, ListRequest, ListStart, LoadReply, LoadRequest, Outcome, PartReply, PartRequest,
+        ReadHead, ReadReply, ReadRequest, StatReply, StatRequest, WorkerReport,
     },
 };
 use larder_cluster::{
@@ -228,6 +228,10 @@ impl Service for Store {
             resident_bytes: 65536,
             fetches: 0,
         })
+    }
+
+    async fn cache(&self, _: CacheRequest) -> Result<Vec<DiskReport>> {
+        Err(Error::unsupported("not here"))
     }
 
     async fn report(&self) -> Result<WorkerReport> {

@@ -21,7 +21,10 @@ use http::{
 };
 use larder_client::{
     FreeProgress, LoadProgress, ReadOptions,
-    message::{Explanation, FreeRequest, ListPage, ListRequest, ListStart, Outcome, StatRequest},
+    message::{
+        CacheRequest, DiskReport, Explanation, FreeRequest, ListPage, ListRequest, ListStart,
+        Outcome, StatRequest,
+    },
 };
 use larder_core::{ByteRange, Error, Path, Span, Status};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -105,6 +108,7 @@ pub(super) fn router(facts: Facts) -> Router {
         .route("/v1/explain", get(explain))
         .route("/v1/load", post(load))
         .route("/v1/free", post(free))
+        .route("/v1/cache", post(cache))
         .fallback(async || Problem::from(Error::not_found("the control API has no such route")))
         .with_state(facts)
 }
@@ -198,6 +202,13 @@ async fn free(
     let FreeBody { path, recursive } = received(sent)?;
     let path: Path = path.parse()?;
     Ok(Json(facts.filesystem.free(FreeRequest { path, recursive }).await?))
+}
+
+async fn cache(
+    State(facts): State<Facts>,
+    sent: Sent<CacheRequest>,
+) -> Result<Json<Vec<DiskReport>>, Problem> {
+    Ok(Json(facts.filesystem.cache(received(sent)?).await?))
 }
 
 fn to_line(line: &LoadLine) -> Bytes {

@@ -9,9 +9,9 @@ use futures::{StreamExt, stream};
 use larder_client::{
     MountRecord,
     message::{
-        Explanation, FreeReply, FreeRequest, ListEntry, ListPage, ListReply, ListRequest,
-        LoadReply, LoadRequest, MountReport, Outcome, PartReply, PartRequest, ReadHead, ReadReply,
-        ReadRequest, StatReply, StatRequest, WorkerReport,
+        CacheRequest, DiskReport, Explanation, FreeReply, FreeRequest, ListEntry, ListPage,
+        ListReply, ListRequest, LoadReply, LoadRequest, MountReport, Outcome, PartReply,
+        PartRequest, ReadHead, ReadReply, ReadRequest, StatReply, StatRequest, WorkerReport,
     },
 };
 use larder_cluster::wire::{
@@ -108,6 +108,10 @@ impl Service for OneFile {
             resident_bytes: 10,
             fetches: 0,
         })
+    }
+
+    async fn cache(&self, _: CacheRequest) -> Result<Vec<DiskReport>> {
+        Err(Error::unsupported("not here"))
     }
 
     async fn report(&self) -> Result<WorkerReport> {

@@ -21,9 +21,9 @@ use larder_cluster::{
     wire::{
         body::{Chunk, StreamedBytes},
         message::{
-            Explanation, FreeReply, FreeRequest, ListEntry, ListPage, ListReply, ListRequest,
-            ListStart, LoadReply, LoadRequest, Outcome, PartReply, PartRequest, ReadHead,
-            ReadReply, ReadRequest, StatReply, StatRequest, WorkerReport,
+            CacheRequest, DiskReport, Explanation, FreeReply, FreeRequest, ListEntry, ListPage,
+            ListReply, ListRequest, ListStart, LoadReply, LoadRequest, Outcome, PartReply,
+            PartRequest, ReadHead, ReadReply, ReadRequest, StatReply, StatRequest, WorkerReport,
         },
         service::Service,
     },
@@ -195,6 +195,10 @@ impl Service for Memory {
     }
 
     async fn explain(&self, _: StatRequest) -> Result<Explanation> {
+        Err(Error::unsupported("not here"))
+    }
+
+    async fn cache(&self, _: CacheRequest) -> Result<Vec<DiskReport>> {
         Err(Error::unsupported("not here"))
     }
 

@@ -10,6 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use larder_client::message::DiskState;
 use larder_core::{ByteSize, Clock, Metrics, Random};
 use larder_http::{FaceAddress, StatusDocument};
 use larder_s3::Keys;
@@ -62,6 +63,7 @@ pub(super) fn run(effective: Effective, format: Format) -> Result<(), Failure> {
         let running = running(&effective).await;
         let mut checks = vec![state(&effective, running.as_ref())];
         checks.extend(caches(&effective));
+        checks.extend(running.iter().flat_map(out_of_service));
         checks.push(ports("s3", effective.config.s3.listen, running.as_ref()));
         checks.push(ports("http", effective.config.http.listen, running.as_ref()));
         checks.extend(credentials(&effective));
@@ -119,6 +121,30 @@ fn caches(effective: &Effective) -> Vec<Check> {
         directories.push((effective.state.join("cache"), None));
     }
     directories.iter().map(|(path, size)| cache(path, *size)).collect()
+}
+
+/// Cache directories that the running larder does not use as it was told to.
+fn out_of_service(status: &StatusDocument) -> Vec<Check> {
+    let disks = status.workers.iter().flat_map(|worker| &worker.disks);
+    let checks = disks.filter_map(|disk| {
+        let (shown, state) = (&disk.directory, disk.state.as_str());
+        let again = format!("`larder cache resume {shown}`");
+        let (verdict, todo) = match disk.state {
+            DiskState::Faulty => {
+                let why = disk.fault.as_deref().unwrap_or("its disk failed");
+                (Verdict::Fail, format!("{why}; when the disk works again, {again}"))
+            }
+            DiskState::Full => {
+                (Verdict::Warn, format!("make room there, then {again}, or lower its size"))
+            }
+            DiskState::Drained => {
+                (Verdict::Ok, format!("it can be taken away; to use it again, {again}"))
+            }
+            DiskState::Serving | DiskState::Comparing | DiskState::Draining => return None,
+        };
+        Some(Check::new(verdict, "cache", format!("{shown}: {state}; {todo}")))
+    });
+    checks.collect()
 }
 
 fn cache(path: &Path, size: Option<ByteSize>) -> Check {

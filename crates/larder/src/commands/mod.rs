@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The commands, one file each: a function from typed options to data on stdout.
 
+mod cache;
 mod cat;
 mod completions;
 mod config;
@@ -62,6 +63,9 @@ pub(crate) fn run(arguments: Arguments, origins: &Origins) -> Result<(), Failure
             let verb = Verb { name: "free", instead: "larder free --recursive" };
             let free = async |control| free::run(control, &options, format).await;
             about(gather(None)?, verb, &options.path, free)
+        }
+        Command::Cache(asked) => {
+            asking(gather(None)?, async |control| cache::run(control, &asked, format).await)
         }
         Command::Explain(one) => {
             let verb = Verb { name: "explain", instead: "larder ls" };

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use comfy_table::{Table, presets};
-use larder_client::message::WorkerReport;
+use larder_client::message::{DiskReport, WorkerReport};
 use larder_core::ByteSize;
 use larder_http::StatusDocument;
 
@@ -34,16 +34,7 @@ fn worker(report: &WorkerReport) -> Result<(), Failure> {
         ByteSize(report.memory_used_bytes),
         ByteSize(report.memory_budget_bytes),
     ))?;
-    let mut disks = table(["CACHE", "HOLDS", "MAY HOLD", "STATE"]);
-    for disk in &report.disks {
-        disks.add_row([
-            disk.directory.clone(),
-            ByteSize(disk.resident_bytes).to_string(),
-            ByteSize(disk.capacity_bytes).to_string(),
-            disk.fault.clone().unwrap_or_else(|| "ok".to_owned()),
-        ]);
-    }
-    output::line(&disks.to_string())?;
+    output::line(&disks(&report.disks))?;
     let mut mounts =
         table(["MOUNT", "STORE", "FRESH", "REQUESTS", "FROM STORE", "FROM CACHE", "STATE"]);
     for mount in &report.mounts {
@@ -58,6 +49,21 @@ fn worker(report: &WorkerReport) -> Result<(), Failure> {
         ]);
     }
     output::line(&mounts.to_string())
+}
+
+/// The table of cache directories.
+pub(super) fn disks(reports: &[DiskReport]) -> String {
+    let mut disks = table(["CACHE", "HOLDS", "MAY HOLD", "STATE"]);
+    for disk in reports {
+        let state = disk.state.as_str();
+        disks.add_row([
+            disk.directory.clone(),
+            ByteSize(disk.resident_bytes).to_string(),
+            ByteSize(disk.limit_bytes).to_string(),
+            disk.fault.as_ref().map_or(state.to_owned(), |why| format!("{state}: {why}")),
+        ]);
+    }
+    disks.to_string()
 }
 
 fn table<const N: usize>(heads: [&str; N]) -> Table {

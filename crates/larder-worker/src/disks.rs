@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The cache directories: how each is, and changing them while the worker runs.
+
+use std::{path::PathBuf, sync::Arc};
+
+use larder_cluster::wire::message::{CacheChange, CacheRequest, DiskReport, DiskState};
+use larder_core::{ByteSize, Error, Result};
+use larder_pages::{DirectoryOptions, DiskUsage, PageStore, Standing};
+
+use crate::Worker;
+
+impl Worker {
+    pub(crate) async fn answer_cache(&self, request: CacheRequest) -> Result<Vec<DiskReport>> {
+        let pages = Arc::clone(&self.pages);
+        // Opening a directory waits for its disk.
+        let task = tokio::task::spawn_blocking(move || change(&pages, request));
+        task.await
+            .map_err(|error| Error::internal("the change was abandoned").with_source(error))?
+    }
+}
+
+fn change(pages: &PageStore, request: CacheRequest) -> Result<Vec<DiskReport>> {
+    let path = PathBuf::from(request.directory);
+    match request.change {
+        CacheChange::Add { size_bytes } => {
+            pages.add_directory(&DirectoryOptions { path, capacity: ByteSize(size_bytes) })?;
+        }
+        CacheChange::Drain => pages.drain_directory(&path)?,
+        CacheChange::Resume => pages.resume_directory(&path)?,
+    }
+    Ok(pages.usage().iter().map(report).collect())
+}
+
+pub(crate) fn report(disk: &DiskUsage) -> DiskReport {
+    DiskReport {
+        directory: disk.path.display().to_string(),
+        capacity_bytes: disk.capacity.0,
+        resident_bytes: disk.resident.0,
+        limit_bytes: disk.limit.0,
+        state: state(disk),
+        fault: disk.fault.clone(),
+    }
+}
+
+/// Whether pages there count: neither drained nor on a disk that failed.
+pub(crate) fn counts(disk: &DiskUsage) -> bool {
+    disk.fault.is_none() && disk.standing != Standing::Drained
+}
+
+fn state(disk: &DiskUsage) -> DiskState {
+    match disk.standing {
+        Standing::Drained => DiskState::Drained,
+        _ if disk.fault.is_some() => DiskState::Faulty,
+        Standing::Draining => DiskState::Draining,
+        Standing::Serving if disk.comparing => DiskState::Comparing,
+        Standing::Serving if disk.limit < disk.capacity => DiskState::Full,
+        Standing::Serving => DiskState::Serving,
+    }
+}
