@@ -13,6 +13,8 @@ use larder_cluster::mounts::MountRecord;
 use larder_core::{ContentId, Error, ErrorKind, FileId, Key, MountName, Result, Version};
 use larder_ufs::under_storage::UnderStorage;
 
+use crate::miss::StoreCost;
+
 /// A mount and its opened under storage, as the composing program gives them.
 #[derive(Debug, Clone)]
 pub struct Store {
@@ -28,13 +30,21 @@ pub(crate) struct Mount {
     pub(crate) storage: Arc<dyn UnderStorage>,
     /// Grows when what is known is dropped, so that cached listings of before are not used.
     pub(crate) generation: AtomicU64,
+    /// What a request costs there, for those who plan one.
+    pub(crate) cost: StoreCost,
     last_error: Mutex<Option<String>>,
 }
 
 impl Mount {
     fn new(store: Store) -> Self {
         let Store { record, storage } = store;
-        Self { record, storage, generation: AtomicU64::new(0), last_error: Mutex::default() }
+        Self {
+            record,
+            storage,
+            generation: AtomicU64::new(0),
+            cost: StoreCost::new(),
+            last_error: Mutex::default(),
+        }
     }
 
     pub(crate) fn name(&self) -> &str {

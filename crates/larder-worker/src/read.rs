@@ -21,7 +21,7 @@ use larder_pages::Piece;
 
 use crate::{
     Worker,
-    miss::{Attachment, Gap, Source, Step},
+    miss::{Attachment, Gap, Joining, More, Source, Step, Stretch},
     mount::Mount,
     status::{Opened, Wish},
 };
@@ -213,19 +213,29 @@ impl Walk {
         (self.rest.start / SEGMENT_SIZE + 1) * SEGMENT_SIZE
     }
 
-    /// What to fetch for a gap: to the next resident byte or the end of what is wanted, over
-    /// segment borders, in whole pages.
+    /// What to fetch for a gap: up to the end of what is wanted, over segment borders and over
+    /// resident pages where that is worth it, in whole pages.
     fn gap(&self, first: ByteRange) -> Gap {
         let wanted_end = self.rest.end.saturating_add(self.ahead).min(self.length);
-        let mut end = first.end;
-        while end < wanted_end {
-            let next = ByteRange::new(end, wanted_end.min((end / SEGMENT_SIZE + 1) * SEGMENT_SIZE));
-            match self.worker.pages.get(self.content, self.length, next).first() {
-                Some(Piece::Gap(more)) => end = more.end,
-                _ => break,
+        let wanted = wanted_end.saturating_sub(first.start);
+        let mut joining = Joining::new(first, wanted, self.source.mount.cost.request_bytes());
+        let mut more = More::Wanted;
+        while more == More::Wanted && joining.reached() < wanted_end {
+            let start = joining.reached();
+            let segment_end = (start / SEGMENT_SIZE + 1) * SEGMENT_SIZE;
+            let next = ByteRange::new(start, wanted_end.min(segment_end));
+            more = More::Done;
+            for piece in self.worker.pages.get(self.content, self.length, next) {
+                more = joining.add(match piece {
+                    Piece::Gap(gap) => Stretch::Gap(gap),
+                    Piece::Resident { part, .. } => Stretch::Resident(part),
+                });
+                if more == More::Done {
+                    break;
+                }
             }
         }
-        let range = page::align(ByteRange::new(first.start, end), self.length);
+        let range = page::align(joining.range(), self.length);
         let ahead_to = if self.ahead > 0 { range.end } else { 0 };
         let position = first.start;
         Gap { content: self.content, length: self.length, range, position, ahead_to }

@@ -207,7 +207,9 @@ impl Worker {
             }
             _ => Condition::None,
         };
+        let asked = self.clock.elapsed();
         let outcome = mount.storage.read(&path.key, widen(span), &condition).await?;
+        mount.cost.waited(self.clock.elapsed().saturating_sub(asked));
         Ok(match outcome {
             ReadOutcome::Content(content) => Answer::Content(content),
             ReadOutcome::Unchanged => Answer::Unchanged,

@@ -17,6 +17,7 @@ use larder_pages::{NewPage, Piece};
 use larder_ufs::under_storage::{ByteStream, Condition, Content, ReadOutcome};
 
 use super::{
+    cost::Pace,
     fetch::{Attachment, Fetch, Run, Wanted},
     flights::{Gap, Joined},
     intake::{Intake, Pages},
@@ -113,10 +114,12 @@ impl Worker {
         let mut resumes = 0;
         let mut intake = Intake::new(&self.budget);
         let mut pages = Pages::new(position, end);
+        let mut pace = Pace::default();
         while position < end {
             let wanted = match fetch.wanted_now() {
                 Some(wanted) => wanted,
                 None => {
+                    pace.pause();
                     intake.release();
                     fetch.wanted().await
                 }
@@ -139,6 +142,8 @@ impl Worker {
                     open.carry = chunk;
                     body = Some(open);
                     position = run.end();
+                    let bytes = run.bytes.len() as u64;
+                    pace.received(bytes, self.clock.elapsed(), &source.mount.cost);
                     if self.deliver(fetch, &mut pages, run) == Delivered::Pages {
                         resumes = 0;
                     }
@@ -149,6 +154,7 @@ impl Worker {
                 Err(error) => {
                     let path = &source.path;
                     tracing::debug!(%path, %error, position, "continuing a broken body");
+                    pace.pause();
                     self.clock.sleep(RESUME_WAIT * 2_u32.pow(resumes)).await;
                     resumes += 1;
                 }
@@ -161,7 +167,11 @@ impl Worker {
     async fn connect(&self, source: &Source, fetch: &Fetch, position: u64) -> Result<Body> {
         let span = Span::Range(ByteRange::new(position, fetch.range.end));
         let condition = Condition::Match(source.version.clone());
+        let asked = self.clock.elapsed();
         let read = source.mount.storage.read(&source.path.key, span, &condition).await;
+        if read.is_ok() {
+            source.mount.cost.waited(self.clock.elapsed().saturating_sub(asked));
+        }
         let path = &source.path;
         match source.mount.note(read)? {
             ReadOutcome::Content(content) if content.status.version != source.version => {

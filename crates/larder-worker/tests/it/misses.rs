@@ -63,6 +63,42 @@ async fn a_thousand_readers_at_random_offsets_fetch_each_page_once() {
     assert_eq!(kitchen.store.bytes(), unique);
 }
 
+/// Three pages are here already: one request for all is cheaper than four for the gaps.
+#[tokio::test]
+async fn a_long_read_is_one_request_over_pages_that_are_here() {
+    let kitchen = kitchen();
+    let bytes = noise(4 << 20, 9);
+    kitchen.put("cold", &bytes);
+    kitchen.worker.stat(StatRequest { path: path("cold"), attributes: false }).await.unwrap();
+    for page in [3_u64, 9, 40] {
+        let range = ByteRange::new(page * 65_536, (page + 1) * 65_536);
+        kitchen.read("cold", Span::Range(range)).await.unwrap();
+    }
+    let resident = async || {
+        let request = StatRequest { path: path("cold"), attributes: false };
+        kitchen.worker.explain(request).await.unwrap().resident_pages
+    };
+    for _ in 0..1000 {
+        if resident().await == 3 {
+            break;
+        }
+        Clock::system().sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(resident().await, 3);
+    let (requests, moved) = (kitchen.store.requests(), kitchen.store.bytes());
+    let short = ByteRange::new(2 * 65_536, 5 * 65_536);
+    let (_, got) = kitchen.read("cold", Span::Range(short)).await.unwrap();
+    assert!(got == bytes[2 * 65_536..5 * 65_536]);
+    assert_eq!(kitchen.store.requests() - requests, 2, "a short read gets its pages");
+    assert_eq!(kitchen.store.bytes() - moved, 2 * 65_536, "and no more");
+    let (requests, moved) = (kitchen.store.requests(), kitchen.store.bytes());
+    let rest = ByteRange::new(6 * 65_536, 4 << 20);
+    let (_, got) = kitchen.read("cold", Span::Range(rest)).await.unwrap();
+    assert!(got == bytes[6 * 65_536..]);
+    assert_eq!(kitchen.store.requests() - requests, 1);
+    assert_eq!(kitchen.store.bytes() - moved, rest.length());
+}
+
 /// The rest of the page never comes, and still both readers have what came of it.
 #[tokio::test]
 async fn what_has_arrived_of_a_page_is_given_at_once() {
