@@ -55,8 +55,6 @@ rgw_enable_ops_log = true
 rgw_ops_log_rados = false
 rgw_ops_log_file_path = $dir/ops.json
 rgw_crypt_require_ssl = false
-rgw_sts_key = larder-test-sts1
-rgw_s3_auth_use_sts = true
 C
 export CEPH_CONF=$s/ceph.conf
 {

@@ -41,6 +41,8 @@ pub enum Turn {
     Close,
     /// Nothing comes for this long.
     Stall(Duration),
+    /// The body ends in order, as if there were no more.
+    End,
 }
 
 /// A turn and the byte at which it comes.
@@ -52,6 +54,15 @@ pub struct Break {
     pub turn: Turn,
 }
 
+impl Content {
+    fn of(self, chunk: Bytes) -> Bytes {
+        match self {
+            Self::True => chunk,
+            Self::Inverted => chunk.iter().map(|byte| !byte).collect::<Vec<_>>().into(),
+        }
+    }
+}
+
 /// How a body is to flow.
 #[derive(Debug)]
 pub struct Shape {
@@ -61,6 +72,19 @@ pub struct Shape {
     pub links: Vec<Arc<Link>>,
     /// What happens in its midst.
     pub broken: Option<Break>,
+    /// The largest chunk that passes in one piece.
+    pub chunk_max: usize,
+    /// Which bytes it has.
+    pub content: Content,
+}
+
+/// Which bytes a body has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Content {
+    /// Those that came.
+    True,
+    /// Those that came, each bit inverted.
+    Inverted,
 }
 
 type Wait = Pin<Box<dyn Future<Output = ()> + Send + Sync>>;
@@ -78,6 +102,7 @@ pub struct Shaped {
     rest: Option<Bytes>,
     passed: u64,
     ending: bool,
+    over: bool,
 }
 
 impl Shaped {
@@ -94,6 +119,7 @@ impl Shaped {
             rest: None,
             passed: 0,
             ending: false,
+            over: false,
         }
     }
 
@@ -103,13 +129,12 @@ impl Shaped {
         BoxBody::new(self)
     }
 
-    /// Cuts a chunk where the break comes, keeping the rest.
+    /// Cuts a chunk where the break comes or it grows too large, keeping the rest.
     fn split(&mut self, mut chunk: Bytes) -> Bytes {
-        if let Some(point) = &self.shape.broken {
-            let room = usize::try_from(point.after - self.passed).unwrap_or(usize::MAX);
-            if chunk.len() > room {
-                self.rest = Some(chunk.split_off(room));
-            }
+        let point = self.shape.broken.as_ref().map_or(u64::MAX, |point| point.after - self.passed);
+        let room = usize::try_from(point).unwrap_or(usize::MAX).min(self.shape.chunk_max);
+        if chunk.len() > room {
+            self.rest = Some(chunk.split_off(room));
         }
         self.passed += chunk.len() as u64;
         chunk
@@ -131,6 +156,10 @@ impl Shaped {
                 FLUSH
             }
             Turn::Stall(pause) => pause,
+            Turn::End => {
+                self.over = true;
+                return true;
+            }
         };
         self.pause(pause);
         true
@@ -146,6 +175,14 @@ impl Shaped {
         let now = || self.clock.elapsed();
         let waits = self.shape.links.iter().map(|link| link.reserve(bytes, now()));
         waits.max().unwrap_or_default()
+    }
+
+    /// What is left of a body that ends before its time.
+    fn left_to_tell(&self) -> Option<u64> {
+        match &self.shape.broken {
+            Some(Break { after, turn: Turn::End }) => Some(after - self.passed),
+            _ => None,
+        }
     }
 
     fn deliver(&self, chunk: Bytes) -> Frame<Bytes> {
@@ -187,6 +224,9 @@ impl Body for Shaped {
             if let Some(chunk) = self.held.take() {
                 return Poll::Ready(Some(Ok(self.deliver(chunk))));
             }
+            if self.over {
+                return Poll::Ready(None);
+            }
             if self.turn() {
                 continue;
             }
@@ -196,7 +236,7 @@ impl Body for Shaped {
                     None => return Poll::Ready(None),
                     Some(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
                     Some(Ok(frame)) => match frame.into_data() {
-                        Ok(chunk) => chunk,
+                        Ok(chunk) => self.shape.content.of(chunk),
                         Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
                     },
                 },
@@ -211,11 +251,17 @@ impl Body for Shaped {
     }
 
     fn is_end_stream(&self) -> bool {
+        if self.over || self.left_to_tell() == Some(0) {
+            return self.held.is_none();
+        }
         let empty = self.held.is_none() && self.rest.is_none() && self.wait.is_none();
         empty && !self.ending && self.inner.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        match self.left_to_tell() {
+            Some(left) => SizeHint::with_exact(left),
+            None => self.inner.size_hint(),
+        }
     }
 }

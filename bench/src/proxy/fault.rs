@@ -86,6 +86,16 @@ pub enum Action {
     },
     /// The reply's Content-Range names a range one byte further than what was asked.
     WrongRange,
+    /// The reply tells a length that is so many bytes too short, and ends there.
+    WrongLength {
+        /// Bytes at the end that the reply knows nothing of.
+        less: u64,
+    },
+    /// The origin is asked for the whole where a part was wanted. The request goes on without its
+    /// signature, which holds the range: the object must be public.
+    WholeForRange,
+    /// The reply has another entity tag and other bytes.
+    OtherVersion,
 }
 
 /// A rule and how often it was met.

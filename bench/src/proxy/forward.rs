@@ -21,7 +21,7 @@ use hyper_util::client::legacy::{Client, connect::HttpConnector};
 use larder_core::Clock;
 
 use super::{
-    body::{BoxError, Break, Direction, Shape, Shaped, Turn},
+    body::{BoxError, Break, Content, Direction, Shape, Shaped, Turn},
     count::{Asked, Counters, Record},
     fault::{Action, Faults},
     link::Link,
@@ -82,7 +82,10 @@ impl Forward {
             }
             _ => {}
         }
-        let onward = self.onward(request, &record)?;
+        let mut onward = self.onward(request, &record)?;
+        if action == Some(Action::WholeForRange) {
+            forget_range(onward.headers_mut());
+        }
         match self.client.request(onward).await {
             Ok(reply) => Ok(self.back(reply, action, (record, reset))),
             Err(error) => {
@@ -119,6 +122,8 @@ impl Forward {
             direction: Direction::ToOrigin,
             links: vec![Arc::clone(&self.up)],
             broken: None,
+            chunk_max: usize::MAX,
+            content: Content::True,
         };
         let body = Shaped::new(body, shape, Arc::clone(record), self.clock.clone());
         Ok(Request::from_parts(head, body))
@@ -134,7 +139,7 @@ impl Forward {
         let (mut head, body) = reply.into_parts();
         strip(&mut head.headers);
         let mut links = vec![Arc::clone(&self.down)];
-        let mut broken = None;
+        let (mut broken, mut chunk_max, mut content) = (None, usize::MAX, Content::True);
         match action {
             Some(Action::CutAfter { bytes }) => {
                 broken = Some(Break { after: bytes, turn: Turn::Reset(reset) });
@@ -146,12 +151,26 @@ impl Forward {
                 let turn = Turn::Stall(Duration::from_millis(ms));
                 broken = Some(Break { after: bytes, turn });
             }
-            Some(Action::Slow { bytes_per_s }) => links.push(Arc::new(Link::new(bytes_per_s))),
+            Some(Action::Slow { bytes_per_s }) => {
+                links.push(Arc::new(Link::new(bytes_per_s)));
+                chunk_max = usize::try_from(bytes_per_s / 10).unwrap_or(usize::MAX).max(1);
+            }
             Some(Action::WrongRange) => shift_range(&mut head.headers),
-            Some(Action::Delay { .. } | Action::Drop | Action::Status { .. }) | None => {}
+            Some(Action::WrongLength { less }) => {
+                broken = shorten(&mut head.headers, less);
+            }
+            Some(Action::OtherVersion) => {
+                content = Content::Inverted;
+                let tag = HeaderValue::from_static("\"another-version\"");
+                head.headers.insert(header::ETAG, tag);
+            }
+            Some(
+                Action::Delay { .. } | Action::Drop | Action::Status { .. } | Action::WholeForRange,
+            )
+            | None => {}
         }
         record.answered(head.status);
-        let shape = Shape { direction: Direction::ToClient, links, broken };
+        let shape = Shape { direction: Direction::ToClient, links, broken, chunk_max, content };
         let body = Shaped::new(body, shape, record, self.clock.clone());
         Response::from_parts(head, body.boxed())
     }
@@ -190,6 +209,23 @@ fn made_up(code: u16, body: &str, retry_after: Option<u64>) -> Reply {
         reply.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
     reply
+}
+
+/// Takes away the range and the signature over it.
+fn forget_range(headers: &mut HeaderMap) {
+    headers.remove(header::RANGE);
+    headers.remove(header::AUTHORIZATION);
+    for name in ["x-amz-date", "x-amz-content-sha256", "x-amz-security-token"] {
+        headers.remove(name);
+    }
+}
+
+/// Tells a length that is `less` too short, and answers where the body then ends.
+fn shorten(headers: &mut HeaderMap, less: u64) -> Option<Break> {
+    let told = headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse::<u64>().ok()?;
+    let after = told.saturating_sub(less);
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(after));
+    Some(Break { after, turn: Turn::End })
 }
 
 /// Moves what a Content-Range header claims by one byte.

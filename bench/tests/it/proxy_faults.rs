@@ -66,6 +66,29 @@ fn a_wrong_range_is_one_byte_off() {
 }
 
 #[test]
+fn a_wrong_length_ends_the_reply_before_its_time() {
+    let scene = scene(r#"[{"action": {"wrong_length": {"less": 5}}}]"#);
+    let got = scene.get("/k");
+    assert_eq!((got.body.len(), got.end), (LENGTH - 5, End::Whole));
+    assert!(got.head.to_ascii_lowercase().contains("content-length: 999995"), "{}", got.head);
+    assert_eq!(scene.log()[0]["bytes"], 999_995);
+}
+
+#[test]
+fn the_whole_for_a_range_and_another_version() {
+    let scene = scene(
+        r#"[{"match": {"times": 1}, "action": "whole_for_range"}, {"action": "other_version"}]"#,
+    );
+    let request = b"GET /k HTTP/1.1\r\nHost: s\r\nRange: bytes=0-999999\r\n\r\n";
+    let got = scene.send(request);
+    assert!(!got.head.to_ascii_lowercase().contains("content-range"), "{}", got.head);
+    assert_eq!(got.body, vec![7; LENGTH]);
+    let got = scene.send(request);
+    assert!(got.head.to_ascii_lowercase().contains("etag: \"another-version\""), "{}", got.head);
+    assert_eq!(got.body, vec![!7; LENGTH]);
+}
+
+#[test]
 #[expect(clippy::disallowed_methods, reason = "measures the proxy from outside")]
 fn stalls_slowness_and_delays_cost_their_time_and_no_byte() {
     for (rules, at_least) in [

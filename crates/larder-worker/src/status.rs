@@ -140,7 +140,8 @@ impl Worker {
     /// Gives back the pages of a version that is no more.
     fn drop_replaced(&self, path: &Path, before: Option<Known>, now: &Fact) {
         let Some(Known { fact: Fact::Present(old), .. }) = before else { return };
-        if matches!(now, Fact::Present(new) if new.version == old.version) {
+        let is_same = |new: &Status| (&new.version, new.length) == (&old.version, old.length);
+        if matches!(now, Fact::Present(new) if is_same(new)) {
             return;
         }
         let Ok(mount) = self.mounts.get(&path.mount) else { return };
@@ -165,6 +166,7 @@ impl Worker {
             None => mount.storage.stat(&path.key).await.map(Answer::Status),
             Some(span) => self.ask_for_bytes(&mount, &path, (span, wish, before.as_ref())).await,
         };
+        let result = result.and_then(|answer| self.agreed(&path, before.as_ref(), answer));
         match (mount.note(result), before) {
             (Ok(Answer::Status(status)), _) => Ok(self.found(&path, status, asked)),
             (Ok(Answer::Content(content)), _) => {
@@ -184,6 +186,28 @@ impl Worker {
                 self.asked_in_vain(&mount, &path, Failed { error, before, known, asked })
             }
         }
+    }
+
+    /// Refuses an answer that tells another length than was told before for the same version.
+    /// One of the two is wrong, so what was known is forgotten, pages included.
+    fn agreed(&self, path: &Path, before: Option<&Status>, answer: Answer) -> Result<Answer> {
+        let told = match &answer {
+            Answer::Status(status) => status,
+            Answer::Content(content) => &content.status,
+            Answer::Unchanged => return Ok(answer),
+        };
+        let Some(before) = before.filter(|b| b.version == told.version && b.length != told.length)
+        else {
+            return Ok(answer);
+        };
+        self.drop_replaced(path, self.known(path), &Fact::Absent);
+        if let Err(error) = self.meta.remove_status(path) {
+            tracing::warn!(%path, %error, "a doubtful status could not be dropped");
+        }
+        let (first, second) = (before.length, told.length);
+        Err(Error::unavailable(format!(
+            "the store tells two lengths for one version of {path}: {first} and {second}"
+        )))
     }
 
     fn found(&self, path: &Path, status: Status, asked: UnixMillis) -> Opened {

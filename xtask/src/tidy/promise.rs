@@ -1,14 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Promises to users: every row of `docs/semantics.md` that promises something names a test, and
-//! the test it names exists.
+//! Promises to users: every row of a table in these pages names a test, and the test it names
+//! exists.
 
-use super::{Finding, tree::Tree};
+use super::{
+    Finding,
+    tree::{File, Tree},
+};
 
-const PAGE: &str = "docs/semantics.md";
+const PAGES: [&str; 2] = ["docs/semantics.md", "docs/reliability.md"];
 
-/// Looks up every test that the page names, as `` `path::name` `` in the last column.
+/// Looks up every test that the pages name, as `` `path::name` `` in the last column.
 pub(super) fn check(tree: &Tree, findings: &mut Vec<Finding>) {
-    let Some(page) = tree.file(PAGE) else { return };
+    for page in PAGES.iter().filter_map(|path| tree.file(path)) {
+        check_page(tree, page, findings);
+    }
+}
+
+fn check_page(tree: &Tree, page: &File, findings: &mut Vec<Finding>) {
     for (index, line) in page.text.lines().enumerate() {
         let Some(cell) = last_cell(line) else { continue };
         let wrong = match cell.strip_prefix('`').and_then(|cell| cell.strip_suffix('`')) {
@@ -16,7 +24,8 @@ pub(super) fn check(tree: &Tree, findings: &mut Vec<Finding>) {
             Some(test) if exists(tree, test) => None,
             Some(test) => Some(format!("there is no test `{test}`")),
         };
-        let found = wrong.map(|sentence| Finding::new(PAGE, "promise", sentence).at(index + 1));
+        let found =
+            wrong.map(|sentence| Finding::new(&page.path, "promise", sentence).at(index + 1));
         findings.extend(found);
     }
 }

@@ -158,4 +158,7 @@ fn promises_name_tests_that_exist() {
     ] {
         assert_eq!(found(row), ["docs/semantics.md promise"], "{row}");
     }
+    let faults = page("| a reset | `tests/t.py::test_other` |");
+    let found = findings(&[("docs/reliability.md", &faults), test]);
+    assert_eq!(found, ["docs/reliability.md promise"]);
 }

@@ -9,7 +9,8 @@
 //! - `endpoint`: from bucket and key to a URI
 //! - `client`: connections, TLS, time-outs; `sign` and `credentials`: who we are
 //! - `read`, `list`, `write`: the calls; `head`: a reply's headers as a status
-//! - `receive`, `send`: bodies; `patience`: how slow one may be; `failure`: a refusal as an error; `xml`: documents
+//! - `receive`, `send`: bodies; `patience`: how slow one may be
+//! - `failure`: a refusal as an error; `xml`: documents
 
 mod client;
 mod credentials;
