@@ -186,6 +186,14 @@ impl Client {
             if let Some(own) = current.downcast_ref::<Error>() {
                 return own.duplicate();
             }
+            if let Some(refused) = tls::refused(current) {
+                return Error::unavailable(format!(
+                    "the certificate of {} is not accepted ({refused}); name its authority with \
+                     ca_file, or AWS_CA_BUNDLE",
+                    self.endpoint.authority()
+                ))
+                .with_source(error);
+            }
             cause = current.source();
         }
         let what = if error.is_connect() { "can't be reached" } else { "broke the connection" };

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Whom we trust: the system's certificate authorities and, beside them, those of one PEM file.
 
-use std::{path::Path, sync::Arc};
+use std::{error::Error as StdError, path::Path, sync::Arc};
 
 use larder_core::{Error, Result};
 use rustls::{ClientConfig, RootCertStore};
@@ -24,6 +24,16 @@ pub(super) fn client_config(ca_file: Option<&Path>) -> Result<ClientConfig> {
         .with_safe_default_protocol_versions()
         .map_err(|error| Error::internal("TLS can't be set up").with_source(error))?;
     Ok(builder.with_root_certificates(roots).with_no_client_auth())
+}
+
+/// What is wrong with the other side's certificate, where that is what `error` is about. I/O
+/// errors do not tell what they hold as their source, so it is looked for inside.
+pub(super) fn refused(error: &(dyn StdError + 'static)) -> Option<String> {
+    if let Some(rustls::Error::InvalidCertificate(what)) = error.downcast_ref() {
+        return Some(what.to_string());
+    }
+    let inner = error.downcast_ref::<std::io::Error>()?.get_ref()?;
+    refused(inner)
 }
 
 fn add_file(roots: &mut RootCertStore, path: &Path) -> Result<()> {
