@@ -80,6 +80,7 @@ class Origin:
         self._script("start")
         self.s3 = s3_client(self.url, self.access, self.secret)
         self.buckets = 0
+        self.tokens = None
 
     def _script(self, what):
         script = ROOT / "tests" / "testbed" / "radosgw.sh"
@@ -91,6 +92,23 @@ class Origin:
         name = f"origin-{self.buckets}"
         self.s3.create_bucket(Bucket=name)
         return name
+
+    def temporary_keys(self):
+        """A set of keys with a session token, valid for 15 minutes."""
+        if self.tokens is None:
+            policy = {"Effect": "Allow", "Action": ["sts:*", "s3:*"], "Resource": ["*"]}
+            document = json.dumps({"Version": "2012-10-17", "Statement": [policy]})
+            self.client("iam").put_user_policy(
+                UserName="larder", PolicyName="tokens", PolicyDocument=document
+            )
+            self.tokens = self.client("sts")
+        return self.tokens.get_session_token(DurationSeconds=900)["Credentials"]
+
+    def client(self, service):
+        return boto3.client(
+            service, endpoint_url=self.url, aws_access_key_id=self.access,
+            aws_secret_access_key=self.secret, region_name="us-east-1",
+        )
 
     def environment(self):
         return {

@@ -55,6 +55,8 @@ rgw_enable_ops_log = true
 rgw_ops_log_rados = false
 rgw_ops_log_file_path = $dir/ops.json
 rgw_crypt_require_ssl = false
+rgw_sts_key = larder-test-sts1
+rgw_s3_auth_use_sts = true
 C
 export CEPH_CONF=$s/ceph.conf
 {
@@ -73,5 +75,5 @@ export CEPH_CONF=$s/ceph.conf
     ceph-mgr -i x
 } >>"$log" 2>&1 || { stop_all; die "cluster did not start, see $log"; }
 launch radosgw -f -n client.rgw.x
-timeout 60 radosgw-admin -n client.rgw.x user create --uid larder --display-name larder --access-key "$access" --secret-key "$secret" >>"$log" 2>&1 || { stop_all; die "user was not created, see $log"; }
+timeout 60 radosgw-admin -n client.rgw.x user create --uid larder --display-name larder --access-key "$access" --secret-key "$secret" --caps "user-policy=*" >>"$log" 2>&1 || { stop_all; die "user was not created, see $log"; }
 say
