@@ -86,7 +86,7 @@ fn read_to_end(file: &File, into: &mut [u8], mut filled: usize, offset: u64) -> 
 }
 
 /// Compares each page of `pages` with its checksum; bytes that are missing are wrong.
-fn verify(extent: &Extent, pages: ByteRange, bytes: &[u8]) -> Verified {
+pub(crate) fn verify(extent: &Extent, pages: ByteRange, bytes: &[u8]) -> Verified {
     let first = PageIndex::at(extent.range.start).0;
     let mut bad = Vec::new();
     let mut start = pages.start;

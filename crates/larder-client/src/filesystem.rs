@@ -17,7 +17,7 @@ use larder_cluster::{
 };
 use larder_core::{Clock, Error, MemoryBudget, Metrics, MountName, Path, Result, SegmentIndex};
 
-use crate::{buffer::BufferPool, route::Route};
+use crate::{buffer::BufferPool, local::CheckedFiles, route::Route};
 
 /// No request to a worker may take longer than this before its reply begins.
 pub const REPLY_WAIT_MAX: Duration = Duration::from_secs(120);
@@ -46,6 +46,7 @@ pub struct Filesystem {
     pub(crate) clock: Clock,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) buffers: BufferPool,
+    pub(crate) checked: Arc<CheckedFiles>,
 }
 
 impl Filesystem {
@@ -55,7 +56,8 @@ impl Filesystem {
         let Parts { registry, worker, budget, clock, metrics } = parts;
         let route = Route::new(Arc::clone(&registry), worker);
         let buffers = BufferPool::new(budget.total());
-        Arc::new(Self { route, registry, budget, clock, metrics, buffers })
+        let checked = Arc::default();
+        Arc::new(Self { route, registry, budget, clock, metrics, buffers, checked })
     }
 
     /// Every mount, ordered by name.

@@ -11,6 +11,7 @@ mod extent;
 pub mod filesystem;
 pub mod handle;
 pub mod jobs;
+mod local;
 pub mod read;
 mod route;
 
@@ -18,6 +19,7 @@ pub use directory::{DirectoryEntry, DirectoryPage, Found, Node};
 pub use filesystem::{Filesystem, Parts};
 pub use handle::Handle;
 pub use jobs::{FreeProgress, LoadProgress};
+pub use local::{LocalFile, LocalHold};
 pub use read::{ReadOptions, Reading};
 // The words of the wire that a face passes through: faces know this crate and core only.
 pub use larder_cluster::{mounts::MountRecord, wire::message};

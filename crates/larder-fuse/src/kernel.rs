@@ -15,6 +15,7 @@ use fuser::{
     TimeOrNow, WriteFlags,
 };
 use larder_core::{PAGE_SIZE, Result};
+use rustix::fs::OFlags;
 
 use crate::{
     answer::{Desk, Operation},
@@ -23,7 +24,7 @@ use crate::{
     errno::Code,
     fact::{Facts, PREFIX},
     listing::Listing,
-    tree::{NAME_LENGTH_MAX, Tree},
+    tree::{Bypass, NAME_LENGTH_MAX, Tree},
 };
 
 /// Requests of the kernel that nobody waits for yet (read-ahead), at once.
@@ -32,6 +33,7 @@ const BACKGROUND_MAX: u16 = 64;
 const LOOKUP: Operation = Operation::task("lookup");
 const GETATTR: Operation = Operation::task("getattr");
 const OPEN: Operation = Operation::task("open");
+const PASSTHROUGH: Operation = Operation::task("passthrough");
 const READ: Operation = Operation::thread("read");
 const OPENDIR: Operation = Operation::task("opendir");
 const READDIR: Operation = Operation::task("readdir");
@@ -64,6 +66,21 @@ impl Kernel {
     }
 }
 
+impl Kernel {
+    fn init_passthrough(&self, config: &mut KernelConfig) {
+        let ways = &self.tree.ways;
+        if ways.obstacle().is_some() {
+            return;
+        }
+        // Depth 1: backings on plain file systems, and the mount can still lie below an overlay.
+        let can = config.add_capabilities(InitFlags::FUSE_PASSTHROUGH).is_ok()
+            && config.set_max_stack_depth(1).is_ok();
+        if !can {
+            ways.obstruct("the kernel can't; it takes Linux 6.9 with FUSE passthrough");
+        }
+    }
+}
+
 impl Filesystem for Kernel {
     fn init(&mut self, _req: &Request, config: &mut KernelConfig) -> io::Result<()> {
         // `max_write` also sets how many pages a read may have.
@@ -80,6 +97,7 @@ impl Filesystem for Kernel {
                 tracing::debug!(?missing, "this kernel's fuse lacks a capability");
             }
         }
+        self.init_passthrough(config);
         Ok(())
     }
 
@@ -119,12 +137,27 @@ impl Filesystem for Kernel {
         if flags.acc_mode() != OpenAccMode::O_RDONLY {
             return reply.error(self.read_only());
         }
-        let tree = Arc::clone(&self.tree);
-        let work = async move { tree.open(ino.0).await };
-        // An inode is one version, so what the kernel holds of it is always right.
-        let flags = FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_NOFLUSH;
+        // With O_DIRECT the kernel would go to the disk each time, and refuse odd offsets.
+        let direct = OFlags::from_bits_retain(flags.0.cast_unsigned()).contains(OFlags::DIRECT);
+        let bypass = if direct { Bypass::Unwanted } else { Bypass::Wanted };
+        let (tree, desk) = (Arc::clone(&self.tree), Arc::clone(&self.desk));
+        let work = async move {
+            let opening = tree.open(ino.0, bypass).await?;
+            Ok((tree, opening))
+        };
         self.desk.answer(OPEN, work, move |result| match result {
-            Ok(number) => reply.opened(FileHandle(number), flags),
+            Ok((tree, opening)) => {
+                let (number, backing) = tree.opened(opening, |file| reply.open_backing(file));
+                let (number, flags) = (FileHandle(number), FopenFlags::FOPEN_NOFLUSH);
+                match backing {
+                    Some(backing) => {
+                        desk.count(PASSTHROUGH, "ok");
+                        reply.opened_passthrough(number, flags, &backing.id);
+                    }
+                    // An inode is one version, so what the kernel holds of it is always right.
+                    None => reply.opened(number, flags | FopenFlags::FOPEN_KEEP_CACHE),
+                }
+            }
             Err(code) => reply.error(code.errno),
         });
     }
@@ -158,7 +191,7 @@ impl Filesystem for Kernel {
         _flush: bool,
         reply: ReplyEmpty,
     ) {
-        self.tree.files.remove(fh.0);
+        self.tree.release(fh.0);
         reply.ok();
     }
 
@@ -240,7 +273,7 @@ impl Filesystem for Kernel {
         _flags: OpenFlags,
         reply: ReplyEmpty,
     ) {
-        self.tree.listings.remove(fh.0);
+        let _last_use_may_be_elsewhere = self.tree.listings.remove(fh.0);
         reply.ok();
     }
 

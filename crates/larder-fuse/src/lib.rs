@@ -29,7 +29,8 @@
 //! `mount` is the front door; `mountpoint` looks at what is there before and after; `kernel` has
 //! one function per operation and hands each to `answer`, which runs it here or elsewhere;
 //! `tree` does the operations on `namespace` (names to inodes, inodes to open files), `inode` and
-//! `open_table` (what the kernel holds) and `listing` (open directories); `attribute`, `fact` and
+//! `open_table` (what the kernel holds), `listing` (open directories) and `passthrough` (files the
+//! kernel reads by itself); `attribute`, `fact` and
 //! `errno` are what replies are made of, `buffer` what reads are made into.
 
 mod answer;
@@ -44,8 +45,10 @@ mod mount;
 mod mountpoint;
 mod namespace;
 mod open_table;
+mod passthrough;
 mod settings;
 mod tree;
 
 pub use mount::FuseFace;
+pub use passthrough::{Passthrough, passthrough_obstacle};
 pub use settings::Settings;

@@ -27,6 +27,7 @@ use crate::{
     kernel::Kernel,
     mountpoint::{self, Detach, SUBTYPE},
     namespace::Namespace,
+    passthrough::{Passthrough, Ways, passthrough_obstacle},
     tree::Tree,
 };
 
@@ -80,6 +81,7 @@ impl FuseFace {
     ) -> Result<Self> {
         let mountpoint = mountpoint::prepare(mountpoint)?;
         let kernel = kernel(settings, filesystem, runtime);
+        let tree = Arc::clone(&kernel.tree);
         let session = Session::new(kernel, &mountpoint, &config(settings));
         let mut session = session.map_err(|error| refused(&mountpoint, error))?;
         let mut unmounter = session.unmount_callable();
@@ -99,7 +101,8 @@ impl FuseFace {
             return Err(Error::unavailable(format!("{shown} was unmounted while it was mounted")));
         };
         raise_read_ahead(&line.device);
-        tracing::info!(mountpoint = %mountpoint.display(), "mounted");
+        let passthrough = tree.ways.obstacle().unwrap_or("on");
+        tracing::info!(mountpoint = %mountpoint.display(), passthrough, "mounted");
         let (device, ended, state) = (line.device, Mutex::new(ended), State::Mounted);
         Ok(Self { mountpoint, device, unmounter, ended, state })
     }
@@ -199,9 +202,22 @@ fn kernel(settings: &Settings, filesystem: Arc<Filesystem>, runtime: runtime::Ha
         buffers: BufferPool::new(usize::from(settings.threads.get())),
         inodes: InodeTable::default(),
         files: Default::default(),
+        ways: ways(settings),
         listings: Default::default(),
     };
     Kernel { tree: Arc::new(tree), desk }
+}
+
+fn ways(settings: &Settings) -> Ways {
+    let ways = Ways::default();
+    let obstacle = match settings.passthrough {
+        Passthrough::Auto => passthrough_obstacle(),
+        Passthrough::Off => Some("off by the settings"),
+    };
+    if let Some(why) = obstacle {
+        ways.obstruct(why);
+    }
+    ways
 }
 
 fn config(settings: &Settings) -> Config {

@@ -44,8 +44,9 @@ impl<T> OpenTable<T> {
         open.get(&number).cloned().ok_or_else(|| Error::invalid("no such open file"))
     }
 
-    pub(crate) fn remove(&self, number: u64) {
+    /// Gives up what was kept; the last use of it may be elsewhere.
+    pub(crate) fn remove(&self, number: u64) -> Option<Arc<T>> {
         let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
-        let _last_use_may_be_elsewhere = open.remove(&number);
+        open.remove(&number)
     }
 }

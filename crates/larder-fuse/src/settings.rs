@@ -5,6 +5,8 @@ use std::{num::NonZeroU16, thread, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
+use crate::Passthrough;
+
 /// Settings of the FUSE face.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -17,6 +19,8 @@ pub struct Settings {
     /// Lets other users than the one who runs Larder use the mount. Unless that is root, it needs
     /// `user_allow_other` in /etc/fuse.conf.
     pub allow_other: bool,
+    /// Whether the kernel may read files that lie whole on this machine by itself.
+    pub passthrough: Passthrough,
 }
 
 impl Default for Settings {
@@ -27,6 +31,7 @@ impl Default for Settings {
             threads: threads.expect("between 2 and 8"),
             operation_timeout_s: const { NonZeroU16::new(60).expect("60 is not zero") },
             allow_other: false,
+            passthrough: Passthrough::Auto,
         }
     }
 }

@@ -2,10 +2,10 @@
 //! The tree as the kernel walks it: inodes it knows, files and directories programs have open,
 //! and what an operation on them gives. Knows no request or reply.
 
-use std::{ffi::OsStr, sync::Arc, time::Duration};
+use std::{ffi::OsStr, fs::File, io, sync::Arc, time::Duration};
 
-use fuser::{FileAttr, INodeNo};
-use larder_client::{DirectoryEntry, Handle, Node, directory};
+use fuser::{BackingId, FileAttr, INodeNo};
+use larder_client::{DirectoryEntry, Handle, LocalFile, Node, directory};
 use larder_core::{Error, Freshness, Key, Path, Result};
 
 use crate::{
@@ -16,6 +16,7 @@ use crate::{
     listing::{DOTS, Listing, Window},
     namespace::{Namespace, Resolved},
     open_table::OpenTable,
+    passthrough::{Backing, Ways},
 };
 
 /// The longest name a Linux file system holds.
@@ -28,8 +29,32 @@ pub(crate) struct Tree {
     pub(crate) common: Common,
     pub(crate) buffers: Arc<BufferPool>,
     pub(crate) inodes: InodeTable,
-    pub(crate) files: OpenTable<Handle>,
+    pub(crate) files: OpenTable<OpenFile>,
+    pub(crate) ways: Ways,
     pub(crate) listings: OpenTable<Listing>,
+}
+
+/// A file that a program has open.
+#[derive(Debug)]
+pub(crate) struct OpenFile {
+    handle: Handle,
+    inode: u64,
+}
+
+/// A file on its way to being open: the kernel has not been told yet.
+#[derive(Debug)]
+pub(crate) struct Opening {
+    file: OpenFile,
+    local: Option<LocalFile>,
+}
+
+/// Who will read the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Bypass {
+    /// The kernel by itself, if it can.
+    Wanted,
+    /// The kernel comes here for each read.
+    Unwanted,
 }
 
 impl Tree {
@@ -54,19 +79,43 @@ impl Tree {
         Ok(self.common.attributes(number, &*self.inode(number)?))
     }
 
-    /// Opens a file; answers the number of the open file.
-    pub(crate) async fn open(&self, number: u64) -> Result<u64> {
+    /// Opens a file, and looks for a local one that the kernel could read by itself.
+    pub(crate) async fn open(&self, number: u64, bypass: Bypass) -> Result<Opening> {
         let inode = self.inode(number)?;
         let handle = self.namespace.open(&inode).await?;
-        Ok(self.files.insert(handle))
+        let local = if bypass == Bypass::Wanted && self.ways.is_undecided(number) {
+            self.namespace.filesystem().local_file(&handle).await
+        } else {
+            None
+        };
+        Ok(Opening { file: OpenFile { handle, inode: number }, local })
+    }
+
+    /// Ends an opening just before the kernel is told: the number of the open file, and what the
+    /// kernel reads it from if it reads by itself.
+    pub(crate) fn opened(
+        &self,
+        opening: Opening,
+        give: impl FnOnce(&File) -> io::Result<BackingId>,
+    ) -> (u64, Option<Arc<Backing>>) {
+        let Opening { file, local } = opening;
+        let backing = self.ways.enter(file.inode, local, give);
+        (self.files.insert(file), backing)
+    }
+
+    /// The kernel has released an open file.
+    pub(crate) fn release(&self, number: u64) {
+        if let Some(file) = self.files.remove(number) {
+            self.ways.leave(file.inode);
+        }
     }
 
     /// Reads from an open file.
     pub(crate) async fn read(&self, file: u64, offset: u64, size: u32) -> Result<Buffer> {
-        let handle = self.files.get(file)?;
+        let file = self.files.get(file)?;
         let mut buffer = Arc::clone(&self.buffers).take(size as usize).await;
         let filesystem = self.namespace.filesystem();
-        let length = filesystem.read_into(&handle, offset, buffer.as_mut_slice()).await?;
+        let length = filesystem.read_into(&file.handle, offset, buffer.as_mut_slice()).await?;
         buffer.truncate(length);
         Ok(buffer)
     }

@@ -30,6 +30,7 @@ mod segment;
 mod shelf;
 mod store;
 mod unflushed;
+mod whole;
 
 pub use evict::Simulation;
 pub use index::{Index, IndexKey, MemoryIndex};

@@ -26,6 +26,7 @@ use crate::{
     fill::{self, Done, Queued, Waiting},
     lookup, open, recover, roster, scrub,
     shelf::Shelf,
+    whole::{self, Wholes},
 };
 
 /// How long closing waits for the disk.
@@ -170,6 +171,7 @@ pub struct DiskUsage {
 pub struct PageStore {
     shelf: Arc<Shelf>,
     open: AtomicBool,
+    wholes: Arc<Wholes>,
 }
 
 impl PageStore {
@@ -184,7 +186,11 @@ impl PageStore {
         metrics: Arc<Metrics>,
     ) -> Result<Arc<Self>> {
         let shelf = open::open(&options, index, metrics)?;
-        let store = Arc::new(Self { shelf: Arc::clone(&shelf), open: AtomicBool::new(true) });
+        let store = Arc::new(Self {
+            shelf: Arc::clone(&shelf),
+            open: AtomicBool::new(true),
+            wholes: Arc::default(),
+        });
         open::spawn(&shelf, "larder-recover", recover::run)?;
         for _ in 0..options.fill_threads_within_limits() {
             open::spawn(&shelf, "larder-fill", fill::run)?;
@@ -197,6 +203,14 @@ impl PageStore {
     #[must_use]
     pub fn get(&self, content: ContentId, length: u64, range: ByteRange) -> Vec<Piece> {
         lookup::get(&self.shelf, content, length, range)
+    }
+
+    /// The whole content as one extent at offset 0 of a local file that is an exact copy of it, if
+    /// there is one: every page resident, the content longer than a page, and not too much of the
+    /// directory held by such extents already. The bytes are not compared with their checksums.
+    #[must_use]
+    pub fn whole(&self, content: ContentId, length: u64) -> Option<Extent> {
+        whole::whole(&self.shelf, &self.wholes, content, length)
     }
 
     /// Hands a page to the fill threads. Never blocks; `done` is called exactly once, from a

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A worker: it owns metadata and pages, answers what clients ask, and fetches what is missing.
 //!
-//! One file per kind of request (`status`, `read`, `list`, `load`, `free`, `explain`); the miss
-//! has a room of its own. The worker knows no client and no face; it is reached through
+//! One file per kind of request (`status`, `read`, `list`, `load`, `free`, `explain`, `whole`); the
+//! miss has a room of its own. The worker knows no client and no face; it is reached through
 //! [`larder_cluster::wire::service::Service`], which [`Worker`] implements.
 //!
 //! Lock order: the table of fetches, then one fetch's state; the page store and the metadata
@@ -20,6 +20,7 @@ mod read;
 mod report;
 mod single;
 mod status;
+mod whole;
 mod worker;
 
 pub use mount::Store;

@@ -14,12 +14,12 @@ use larder_cluster::{
         message::{
             CacheRequest, DiskReport, Explanation, FreeReply, FreeRequest, ListReply, ListRequest,
             LoadReply, LoadRequest, PartReply, PartRequest, ReadReply, ReadRequest, StatReply,
-            StatRequest, WorkerReport,
+            StatRequest, WholeRequest, WorkerReport,
         },
         service::Service,
     },
 };
-use larder_core::{Clock, MemoryBudget, Metrics, Path, Result};
+use larder_core::{Clock, Extent, MemoryBudget, Metrics, Path, Result};
 use larder_meta::MetaStore;
 use larder_pages::PageStore;
 
@@ -119,6 +119,10 @@ impl Service for Worker {
 
     async fn read(&self, request: ReadRequest) -> Result<ReadReply> {
         self.answer_read(request).await
+    }
+
+    async fn whole(&self, request: WholeRequest) -> Result<Option<Extent>> {
+        self.answer_whole(&request)
     }
 
     async fn list(&self, request: ListRequest) -> Result<ListReply> {

@@ -23,7 +23,8 @@ use larder_cluster::{
         message::{
             CacheRequest, DiskReport, Explanation, FreeReply, FreeRequest, ListEntry, ListPage,
             ListReply, ListRequest, ListStart, LoadReply, LoadRequest, Outcome, PartReply,
-            PartRequest, ReadHead, ReadReply, ReadRequest, StatReply, StatRequest, WorkerReport,
+            PartRequest, ReadHead, ReadReply, ReadRequest, StatReply, StatRequest, WholeRequest,
+            WorkerReport,
         },
         service::Service,
     },
@@ -42,6 +43,8 @@ pub(crate) struct Pantry {
     /// Bodies end after so many chunks, without an error.
     pub(crate) chunks_max: Mutex<Option<usize>>,
     pub(crate) lists: Mutex<u32>,
+    /// Files are handed out as local files too.
+    pub(crate) whole: Mutex<bool>,
 }
 
 #[derive(Debug, Clone)]
@@ -78,6 +81,11 @@ pub(crate) fn filesystem(pantry: &Arc<Pantry>) -> Arc<Filesystem> {
 }
 
 impl Pantry {
+    /// The local file behind a key.
+    pub(crate) fn file(&self, key: &str) -> Arc<File> {
+        Arc::clone(&self.files.lock().unwrap()[key].file)
+    }
+
     pub(crate) fn put(&self, key: &str, bytes: &[u8]) {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(bytes).unwrap();
@@ -172,6 +180,16 @@ impl Service for Pantry {
             }
         }
         Ok(ListReply { page: Arc::new(page), age: Duration::ZERO })
+    }
+
+    async fn whole(&self, request: WholeRequest) -> Result<Option<Extent>> {
+        let jar = self.jar(&request.path)?;
+        if jar.status.version != request.status.version || !*self.whole.lock().unwrap() {
+            return Ok(None);
+        }
+        let range = ByteRange::new(0, jar.status.length);
+        let checksums = jar.bytes.chunks(PAGE).map(crc32c).collect();
+        Ok(Some(Extent { file: jar.file, offset: 0, range, checksums, hold: None }))
     }
 
     async fn part(&self, _request: PartRequest) -> Result<Option<PartReply>> {

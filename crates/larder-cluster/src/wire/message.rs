@@ -76,6 +76,15 @@ pub struct ReadRequest {
     pub suspects: Vec<PageIndex>,
 }
 
+/// Asks for one version of a file as one local file.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct WholeRequest {
+    /// Which file.
+    pub path: Path,
+    /// Which version (an open handle's status).
+    pub status: Status,
+}
+
 /// The head of a read reply; the body follows.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ReadHead {

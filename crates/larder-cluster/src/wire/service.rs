@@ -4,12 +4,12 @@
 use std::fmt::Debug;
 
 use async_trait::async_trait;
-use larder_core::Result;
+use larder_core::{Extent, Result};
 
 use super::message::{
     CacheRequest, DiskReport, Explanation, FreeReply, FreeRequest, ListReply, ListRequest,
     LoadReply, LoadRequest, PartReply, PartRequest, ReadReply, ReadRequest, StatReply, StatRequest,
-    WorkerReport,
+    WholeRequest, WorkerReport,
 };
 
 /// What a worker answers. Implemented by the worker itself and by each transport that reaches
@@ -20,6 +20,10 @@ pub trait Service: Send + Sync + Debug {
     async fn stat(&self, request: StatRequest) -> Result<StatReply>;
     /// Bytes of one version of a file.
     async fn read(&self, request: ReadRequest) -> Result<ReadReply>;
+    /// A local file that is an exact copy of one version, as one extent at its start, if the
+    /// worker has one and can pass it on (a Unix socket passes the descriptor, TCP answers
+    /// `None`). Asks no store. The receiver compares the checksums, as with any extent.
+    async fn whole(&self, request: WholeRequest) -> Result<Option<Extent>>;
     /// One page of a listing, by the mount's freshness rule.
     async fn list(&self, request: ListRequest) -> Result<ListReply>;
     /// Where a part of a multipart object lies; `None` where the store does not tell.

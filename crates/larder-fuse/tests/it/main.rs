@@ -6,6 +6,7 @@
 
 mod mounting;
 mod names;
+mod passthrough;
 mod reading;
 mod support;
 mod versions;

@@ -22,7 +22,7 @@ use larder_client::{
     message::{
         CacheRequest, DiskReport, Explanation, FreeReply, FreeRequest, ListEntry, ListPage,
         ListReply, ListRequest, ListStart, LoadReply, LoadRequest, Outcome, PartReply, PartRequest,
-        ReadHead, ReadReply, ReadRequest, StatReply, StatRequest, WorkerReport,
+        ReadHead, ReadReply, ReadRequest, StatReply, StatRequest, WholeRequest, WorkerReport,
     },
 };
 use larder_cluster::{
@@ -34,8 +34,8 @@ use larder_cluster::{
     },
 };
 use larder_core::{
-    ByteRange, Clock, Error, Freshness, Key, MemoryBudget, Metrics, Result, Status, UnixMillis,
-    Version,
+    ByteRange, Clock, Error, Extent, Freshness, Key, MemoryBudget, Metrics, Result, Status,
+    UnixMillis, Version, crc32c,
 };
 use larder_fuse::{FuseFace, Settings};
 
@@ -75,6 +75,10 @@ pub(crate) struct Store {
     listed_before: Mutex<BTreeMap<String, Status>>,
     mood: Mutex<Mood>,
     versions: AtomicU64,
+    /// Keys that lie whole in a local file, with a hold that tells whether somebody reads it.
+    local: Mutex<BTreeMap<String, (Arc<fs::File>, Arc<()>)>>,
+    /// Pages that readers found to be bad.
+    pub(crate) suspects: Mutex<Vec<u32>>,
     pub(crate) counts: Counts,
 }
 
@@ -91,6 +95,21 @@ impl Store {
         let before = self.status(key).unwrap();
         self.listed_before.lock().unwrap().insert(key.to_owned(), before);
         self.put(key, bytes);
+    }
+
+    /// Puts the object's bytes into a local file too; answers the file.
+    pub(crate) fn keep(&self, key: &str) -> Arc<fs::File> {
+        let bytes = self.objects.lock().unwrap()[key].bytes.clone();
+        let file = Arc::new(tempfile::tempfile().unwrap());
+        std::os::unix::fs::FileExt::write_all_at(&*file, &bytes, 0).unwrap();
+        let local = (Arc::clone(&file), Arc::new(()));
+        self.local.lock().unwrap().insert(key.to_owned(), local);
+        file
+    }
+
+    /// Whether somebody reads the local file of this object.
+    pub(crate) fn is_held(&self, key: &str) -> bool {
+        Arc::strong_count(&self.local.lock().unwrap()[key].1) > 1
     }
 
     pub(crate) fn remove(&self, key: &str) {
@@ -180,6 +199,8 @@ impl Service for Store {
     async fn read(&self, request: ReadRequest) -> Result<ReadReply> {
         self.counts.reads.fetch_add(1, Ordering::SeqCst);
         self.pass().await?;
+        let suspects = request.suspects.iter().map(|page| page.0);
+        self.suspects.lock().unwrap().extend(suspects);
         let key = request.path.key.as_str();
         let status = self.status(key)?;
         if request.pinned.is_some_and(|pinned| pinned.version != status.version) {
@@ -200,6 +221,20 @@ impl Service for Store {
         self.counts.lists.fetch_add(1, Ordering::SeqCst);
         self.pass().await?;
         Ok(ListReply { page: Arc::new(self.page(&request)), age: Duration::ZERO })
+    }
+
+    async fn whole(&self, request: WholeRequest) -> Result<Option<Extent>> {
+        let key = request.path.key.as_str();
+        let Some((file, hold)) = self.local.lock().unwrap().get(key).cloned() else {
+            return Ok(None);
+        };
+        if self.status(key)?.version != request.status.version {
+            return Ok(None);
+        }
+        let bytes = self.objects.lock().unwrap()[key].bytes.clone();
+        let range = ByteRange::new(0, bytes.len() as u64);
+        let checksums = bytes.chunks(65536).map(crc32c).collect();
+        Ok(Some(Extent { file, offset: 0, range, checksums, hold: Some(hold) }))
     }
 
     async fn part(&self, _: PartRequest) -> Result<Option<PartReply>> {
@@ -287,12 +322,18 @@ pub(crate) fn runtime() -> tokio::runtime::Runtime {
 
 impl Mounted {
     pub(crate) fn new(freshness: Freshness) -> Self {
+        Self::with(freshness, &settings())
+    }
+
+    pub(crate) fn with(freshness: Freshness, settings: &Settings) -> Self {
         let store = Arc::new(Store::default());
         let filesystem = filesystem(&store, freshness);
         let runtime = runtime();
         let directory = tempfile::tempdir().unwrap();
         let mut mounted = Self { face: None, store, filesystem, runtime, directory };
-        mounted.face = Some(mounted.mount_at(mounted.directory.path()).unwrap());
+        let (filesystem, handle) = (Arc::clone(&mounted.filesystem), mounted.runtime.handle());
+        let face = FuseFace::mount(settings, mounted.directory.path(), filesystem, handle.clone());
+        mounted.face = Some(face.unwrap());
         assert!(is_mounted(mounted.directory.path()), "no mount, no result");
         mounted
     }

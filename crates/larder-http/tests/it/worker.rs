@@ -11,14 +11,15 @@ use larder_client::{
     message::{
         CacheRequest, DiskReport, Explanation, FreeReply, FreeRequest, ListEntry, ListPage,
         ListReply, ListRequest, LoadReply, LoadRequest, MountReport, Outcome, PartReply,
-        PartRequest, ReadHead, ReadReply, ReadRequest, StatReply, StatRequest, WorkerReport,
+        PartRequest, ReadHead, ReadReply, ReadRequest, StatReply, StatRequest, WholeRequest,
+        WorkerReport,
     },
 };
 use larder_cluster::wire::{
     body::{Chunk, StreamedBytes},
     service::Service,
 };
-use larder_core::{Error, Key, Path, Result, Status, UnixMillis, Version};
+use larder_core::{Error, Extent, Key, Path, Result, Status, UnixMillis, Version};
 
 /// What the file holds.
 pub(crate) const CONTENT: &[u8] = b"0123456789";
@@ -80,6 +81,10 @@ impl Service for OneFile {
         };
         let page = ListPage { entries, prefixes: Vec::new(), next: None };
         Ok(ListReply { page: Arc::new(page), age: Duration::ZERO })
+    }
+
+    async fn whole(&self, _: WholeRequest) -> Result<Option<Extent>> {
+        Ok(None)
     }
 
     async fn part(&self, _: PartRequest) -> Result<Option<PartReply>> {

@@ -9,3 +9,4 @@ mod crash;
 mod directory;
 mod model;
 mod store;
+mod whole;

@@ -23,13 +23,14 @@ use larder_cluster::{
         message::{
             CacheRequest, DiskReport, Explanation, FreeReply, FreeRequest, ListEntry, ListPage,
             ListReply, ListRequest, ListStart, LoadReply, LoadRequest, Outcome, PartReply,
-            PartRequest, ReadHead, ReadReply, ReadRequest, StatReply, StatRequest, WorkerReport,
+            PartRequest, ReadHead, ReadReply, ReadRequest, StatReply, StatRequest, WholeRequest,
+            WorkerReport,
         },
         service::Service,
     },
 };
 use larder_core::{
-    Attributes, ByteRange, Clock, Error, ErrorKind, Freshness, Key, MemoryBudget, Metrics,
+    Attributes, ByteRange, Clock, Error, ErrorKind, Extent, Freshness, Key, MemoryBudget, Metrics,
     MountName, Result, Status, UnixMillis, Version,
 };
 use larder_s3::{Keys, S3Face, Settings};
@@ -169,6 +170,10 @@ impl Service for Memory {
             }
         }
         Ok(ListReply { page: Arc::new(page), age: Duration::from_secs(3) })
+    }
+
+    async fn whole(&self, _: WholeRequest) -> Result<Option<Extent>> {
+        Ok(None)
     }
 
     async fn part(&self, request: PartRequest) -> Result<Option<PartReply>> {

@@ -12,6 +12,7 @@ use std::{
 
 use larder_client::message::DiskState;
 use larder_core::{ByteSize, Clock, Metrics, Random};
+use larder_fuse::{Passthrough, passthrough_obstacle};
 use larder_http::{FaceAddress, StatusDocument};
 use larder_s3::Keys;
 use larder_ufs::mount::Seams;
@@ -267,7 +268,13 @@ fn fuse(effective: &Effective) -> Check {
         let todo = "fusermount3 is missing; install the package fuse3";
         return Check::new(verdict, subject, todo);
     }
-    Check::new(Verdict::Ok, subject, "/dev/fuse is there and can be mounted")
+    let passthrough = match (effective.config.fuse.passthrough, passthrough_obstacle()) {
+        (Passthrough::Off, _) => "passthrough is off by the settings".to_owned(),
+        (Passthrough::Auto, None) => "the kernel can read whole files by itself".to_owned(),
+        (Passthrough::Auto, Some(why)) => format!("no passthrough ({why})"),
+    };
+    let finding = format!("/dev/fuse is there and can be mounted; {passthrough}");
+    Check::new(Verdict::Ok, subject, finding)
 }
 
 fn descriptors() -> Check {

@@ -5,6 +5,7 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use larder_core::{ByteSize, MountName};
+use larder_fuse::Passthrough;
 use larder_ufs::mount::Addressing;
 use serde::de::DeserializeOwned;
 
@@ -131,6 +132,7 @@ written! {
     MountName => "mount name",
     Rule => "duration, `immutable` or `always`",
     Addressing => "`auto`, `path` or `virtual`",
+    Passthrough => "`auto` or `off`",
     LogLevel => "`error`, `warn`, `info`, `debug`, `trace` or a filter",
     LogFormat => "`text` or `json`",
 }

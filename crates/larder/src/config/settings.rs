@@ -4,6 +4,7 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use larder_core::{ByteSize, MountName};
+use larder_fuse::Passthrough;
 use larder_ufs::mount::Addressing;
 
 use super::{
@@ -64,6 +65,9 @@ settings! {
         /// Let other users read the mount; needs `user_allow_other` in `/etc/fuse.conf` unless
         /// Larder runs as root.
         allow_other: bool = false,
+        /// Whether the kernel may read files that lie whole in the cache by itself, without
+        /// Larder: `auto` where it can (Linux 6.9, CAP_SYS_ADMIN), or `off`.
+        passthrough: Passthrough = "auto",
     }
 }
 

@@ -147,9 +147,10 @@ async fn mount_fuse(
     let Some(mountpoint) = config.fuse.mountpoint.clone() else { return Ok(None) };
     let filesystem = Arc::clone(filesystem);
     let handle = runtime::Handle::current();
-    let allow_other = config.fuse.allow_other;
+    let (allow_other, passthrough) = (config.fuse.allow_other, config.fuse.passthrough);
     let mounted = tokio::task::spawn_blocking(move || {
-        let settings = larder_fuse::Settings { allow_other, ..larder_fuse::Settings::default() };
+        let usual = larder_fuse::Settings::default();
+        let settings = larder_fuse::Settings { allow_other, passthrough, ..usual };
         FuseFace::mount(&settings, &mountpoint, filesystem, handle)
     });
     let panicked = |error| Err(Error::internal("mounting panicked").with_source(error));
