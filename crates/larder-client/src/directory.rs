@@ -48,7 +48,7 @@ pub struct Found {
 /// Some entries of a directory.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct DirectoryPage {
-    /// The entries, in byte order of their keys; a name appears once in a page.
+    /// The entries, in byte order of their keys; a name appears once in all pages of a listing.
     pub entries: Vec<DirectoryEntry>,
     /// The token for the next page, if there is one.
     pub next: Option<String>,
@@ -94,9 +94,36 @@ impl Filesystem {
     pub async fn entries(&self, directory: &Path, token: Option<String>) -> Result<DirectoryPage> {
         let start = token.map_or(ListStart::Beginning, ListStart::Token);
         let reply = self.directory_listing(directory, start).await?;
-        let mut page = to_page(&reply.page, directory.key.as_str());
+        let shadowed = self.shadowed_later(directory, &reply.page).await?;
+        let mut page = to_page(&reply.page, directory.key.as_str(), &shadowed);
         page.age = reply.age;
         Ok(page)
+    }
+
+    /// Keys of a page whose directory of the same name comes on a later page. The next page, which
+    /// is asked for anyway by who reads on, decides for nearly all; only where more than a page
+    /// lies between is a name asked for by itself.
+    async fn shadowed_later(&self, directory: &Path, page: &ListPage) -> Result<Vec<String>> {
+        let (Some(token), undecided) = (&page.next, undecided(page)) else { return Ok(Vec::new()) };
+        if undecided.is_empty() {
+            return Ok(Vec::new());
+        }
+        let next = self.directory_listing(directory, ListStart::Token(token.clone())).await?.page;
+        let mut shadowed = Vec::new();
+        for key in undecided {
+            let as_directory = format!("{key}/");
+            let found = next.prefixes.binary_search(&as_directory).is_ok();
+            if found || (!reaches(&next, &as_directory) && self.is_below(directory, key).await?) {
+                shadowed.push(key.to_owned());
+            }
+        }
+        Ok(shadowed)
+    }
+
+    /// Whether there is a key below `key` as a directory.
+    async fn is_below(&self, directory: &Path, key: &str) -> Result<bool> {
+        let reply = self.list(below(directory, key)).await?;
+        Ok(!reply.page.entries.is_empty())
     }
 
     async fn directory_listing(&self, directory: &Path, start: ListStart) -> Result<ListReply> {
@@ -112,13 +139,7 @@ impl Filesystem {
 
     /// A name in a large directory: is there something below it, is there a file?
     async fn lookup_alone(&self, directory: &Path, wanted: &str) -> Result<Found> {
-        let below = ListRequest {
-            mount: directory.mount.clone(),
-            prefix: format!("{wanted}/"),
-            delimiter: None,
-            start: ListStart::Beginning,
-            max: 1,
-        };
+        let below = below(directory, wanted);
         let path = Path::new(directory.mount.clone(), Key::new(wanted)?);
         let stat = StatRequest { path, attributes: false };
         let (below, file) = tokio::join!(self.list(below), self.stat(stat));
@@ -150,6 +171,36 @@ fn not_found(directory: &Path, name: &str) -> Error {
     Error::new(ErrorKind::NotFound, format!("there is no {directory}{name}"))
 }
 
+/// Asks for the first key below `key` as a directory.
+fn below(directory: &Path, key: &str) -> ListRequest {
+    ListRequest {
+        mount: directory.mount.clone(),
+        prefix: format!("{key}/"),
+        delimiter: None,
+        start: ListStart::Beginning,
+        max: 1,
+    }
+}
+
+/// Whether a page tells if this prefix exists: it is the last one, or goes on behind it.
+fn reaches(page: &ListPage, as_directory: &str) -> bool {
+    page.next.is_none() || last(page).is_some_and(|last| last > as_directory)
+}
+
+/// The last key or prefix of a page.
+fn last(page: &ListPage) -> Option<&str> {
+    let prefix = page.prefixes.last().map(String::as_str);
+    prefix.max(page.entries.last().map(|entry| entry.key.as_str()))
+}
+
+/// Keys of a page for which only a later page tells whether they are directories too. Each is the
+/// beginning of the page's last key, so there are never more than a name has bytes.
+fn undecided(page: &ListPage) -> Vec<&str> {
+    let Some(last) = last(page) else { return Vec::new() };
+    let keys = page.entries.iter().map(|entry| entry.key.as_str());
+    keys.filter(|key| last.starts_with(key) && !reaches(page, &format!("{key}/"))).collect()
+}
+
 /// Whether a path component can stand in a Linux directory.
 fn is_name(name: &str) -> bool {
     !matches!(name, "" | "." | "..") && name.len() <= NAME_LENGTH_MAX && !name.contains(['/', '\0'])
@@ -163,15 +214,12 @@ fn find(page: &ListPage, wanted: &str) -> Option<Node> {
     let found = page.entries.binary_search_by(|entry| entry.key.as_str().cmp(wanted)).ok()?;
     // A directory that starts with this name may lie on a later page: `x-1 … x-999` sort before
     // `x/`. Only a complete page, or one that reaches behind `x/`, can rule it out.
-    let last =
-        page.prefixes.last().map(String::as_str).max(page.entries.last().map(|e| e.key.as_str()));
-    let reaches = page.next.is_none() || last.is_some_and(|last| last > as_directory.as_str());
-    reaches.then(|| Node::File(page.entries[found].status.clone()))
+    reaches(page, &as_directory).then(|| Node::File(page.entries[found].status.clone()))
 }
 
 /// Merges keys and prefixes in byte order, leaves out markers and unholdable names, and lets a
-/// directory win over a file of the same name.
-fn to_page(page: &ListPage, prefix: &str) -> DirectoryPage {
+/// directory win over a file of the same name, also where it comes on a later page.
+fn to_page(page: &ListPage, prefix: &str, shadowed_later: &[String]) -> DirectoryPage {
     let directories = page.prefixes.iter().filter_map(|full| {
         let name = full.strip_prefix(prefix)?.strip_suffix('/')?;
         is_name(name).then_some((full.as_str(), name, Node::Directory))
@@ -179,6 +227,7 @@ fn to_page(page: &ListPage, prefix: &str) -> DirectoryPage {
     let files = page.entries.iter().filter_map(|entry| {
         let name = entry.key.as_str().strip_prefix(prefix)?;
         let shadowed = page.prefixes.binary_search(&format!("{}/", entry.key)).is_ok();
+        let shadowed = shadowed || shadowed_later.iter().any(|key| key == entry.key.as_str());
         let visible = is_name(name) && !shadowed;
         visible.then(|| (entry.key.as_str(), name, Node::File(entry.status.clone())))
     });

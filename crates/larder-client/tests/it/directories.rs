@@ -57,6 +57,43 @@ async fn a_large_directory_is_asked_name_by_name_only_behind_its_first_page() {
 }
 
 #[tokio::test]
+async fn a_name_that_is_file_and_directory_is_shown_once_whatever_page_each_is_on() {
+    // `x-…` sorts between `x` and `x/`: none, some of a page, one page and several.
+    for between in [0, 998, 999, 1000, 1001, 2500, 3999] {
+        let pantry = Arc::new(Pantry::default());
+        pantry.put("big/w", b"1");
+        for name in ["x", "x-", "x-0"] {
+            pantry.put(&format!("big/{name}"), b"1");
+            pantry.put(&format!("big/{name}/below"), b"1");
+        }
+        for at in 0..between {
+            pantry.put(&format!("big/x-0-{at:04}"), b"1");
+        }
+        let filesystem = filesystem(&pantry);
+        let (mut names, mut token, mut pages) = (Vec::new(), None, 0);
+        loop {
+            let page = filesystem.entries(&path("big/"), token).await.unwrap();
+            names.extend(page.entries.into_iter().map(|entry| {
+                let slash = if entry.node == Node::Directory { "/" } else { "" };
+                format!("{}{slash}", entry.name)
+            }));
+            pages += 1;
+            token = page.next;
+            if token.is_none() {
+                break;
+            }
+        }
+        let mut wanted = vec!["w".to_owned(), "x/".into(), "x-/".into(), "x-0/".into()];
+        wanted.extend((0..between).map(|at| format!("x-0-{at:04}")));
+        names.sort();
+        wanted.sort();
+        assert_eq!(names, wanted, "{between} between");
+        let asked = *pantry.lists.lock().unwrap();
+        assert!(asked <= 2 * pages + 3, "{asked} listings for {pages} pages");
+    }
+}
+
+#[tokio::test]
 async fn a_load_finds_everything_and_names_what_fails() {
     let pantry = Arc::new(Pantry::default());
     for at in 0..2500 {

@@ -51,7 +51,7 @@ fn only_what_is_wholly_here_in_a_file_of_its_own_is_handed_out_whole() {
 fn what_is_handed_out_whole_is_neither_evicted_nor_cut_while_it_is_held() {
     let directory = tempdir().unwrap();
     let store = open(directory.path(), 32 * MIB, Arc::new(MemoryIndex::new()));
-    let length = 4 * MIB + 1;
+    let length = 3 * MIB + 1;
     fill(&store, 1, length);
     let extent = store.whole(content(1), length).unwrap();
     for name in 10..40 {
