@@ -5,5 +5,6 @@
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
 mod directories;
+mod local;
 mod pantry;
 mod reads;
