@@ -208,6 +208,7 @@ impl Shelf {
         let evicted = self.catalogue().evict(key);
         if let Some(evicted) = evicted {
             self.metrics.pages_evicted.inc_by(u64::from(evicted.pages.count()));
+            fail::fail_point!("pages::evict");
             self.free(&evicted);
         }
         true

@@ -5,9 +5,13 @@
 use std::{
     fs,
     io::{BufRead, BufReader, Write},
+    os::unix::process::ExitStatusExt,
     path::Path,
     process::{Command, Stdio},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use larder_core::{Random, Result};
@@ -20,8 +24,21 @@ use crate::bench::{
 
 const CAPACITY: u64 = 4 << 20;
 const LENGTH: u64 = 10 << 16;
+/// Contents of the killed child.
+const NAMES: u64 = 30;
 /// Set in the child: the directory to fill.
 const CHILD: &str = "LARDER_PAGES_CRASH_CHILD";
+/// Set in the child: `point hits`, where it dies by its own hand.
+const DIE_AT: &str = "LARDER_PAGES_CRASH_POINT";
+/// The moments at which a child dies. Evictions and removals come by all of them.
+const POINTS: [&str; 6] = [
+    "pages::create",
+    "pages::fill",
+    "pages::record",
+    "pages::evict",
+    "pages::punch",
+    "pages::unlink",
+];
 /// More rounds than a test run has time for.
 const SOAK: &str = "LARDER_SOAK";
 
@@ -164,68 +181,116 @@ impl Index for FileIndex {
     }
 }
 
+/// Files of one page or less, of one segment, and of several: evicting takes each kind apart in
+/// its own way.
+fn length(name: u64) -> u64 {
+    match name % 3 {
+        0 => 1 + name * 1999,
+        1 => LENGTH,
+        _ => (40 << 20) + 1,
+    }
+}
+
 /// What the child does until it is killed: fills, reads, removes.
 fn fill_until_killed(directory: &Path) {
+    if let Ok(point) = std::env::var(DIE_AT) {
+        let (point, hits) = point.split_once(' ').unwrap();
+        let left = AtomicU64::new(hits.parse().unwrap());
+        fail::cfg_callback(point, move || {
+            if left.fetch_sub(1, Ordering::Relaxed) == 1 {
+                let me = rustix::process::getpid();
+                rustix::process::kill_process(me, rustix::process::Signal::KILL).unwrap();
+            }
+        })
+        .unwrap();
+    }
     let index = Arc::new(FileIndex::open(&directory.join("index")));
     let store = open(&directory.join("cache"), CAPACITY, index);
     let random = Random::new();
     println!("filling");
     loop {
-        let name = random.below(30);
-        let first = random.below(10) as u32;
-        let pages = first..10.min(first + 4);
-        put_all(&store, pages.map(|page| new_page(name, page, LENGTH)).collect());
+        let name = random.below(NAMES);
+        let pages = length(name).div_ceil(1 << 16);
+        let first = random.below(pages) as u32;
+        let window = first..(pages as u32).min(first + 4);
+        put_all(&store, window.map(|page| new_page(name, page, length(name))).collect());
         if random.below(10) == 0 {
-            store.remove(content(random.below(30))).unwrap();
+            store.remove(content(random.below(NAMES))).unwrap();
         }
         println!("filled");
     }
 }
 
+/// Starts a child and waits until it is dead: killed from outside after some fills, or at a
+/// fail point. Tells whether it was the latter.
+fn kill_a_child(directory: &Path, random: &Random) -> bool {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
+        .args(["crash::killed_at_any_moment", "--exact", "--nocapture"])
+        .env(CHILD, directory)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null());
+    let at_point = random.below(3) > 0;
+    if at_point {
+        let point = POINTS[random.below(POINTS.len() as u64) as usize];
+        command.env(DIE_AT, format!("{point} {}", 1 + random.below(40)));
+    }
+    let mut child = command.spawn().unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let fills = lines.map_while(std::result::Result::ok).filter(|line| line == "filled");
+    let fills_max = if at_point { 400 } else { 1 + random.below(60) as usize };
+    let fills = fills.take(fills_max).count();
+    let died_there = fills < fills_max;
+    assert!(at_point || !died_there, "the child filled until it was killed");
+    if !died_there {
+        // Also when its moment did not come: too few evictions of that kind.
+        child.kill().unwrap();
+    }
+    assert_eq!(child.wait().unwrap().signal(), Some(9), "killed, not failed");
+    died_there
+}
+
 #[test]
-fn killed_in_the_middle_of_fills() {
+fn killed_at_any_moment() {
     if let Some(directory) = std::env::var_os(CHILD) {
         fill_until_killed(Path::new(&directory));
     }
-    let rounds = std::env::var(SOAK).ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(10);
+    let rounds = std::env::var(SOAK).ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(30);
     let directory = tempdir().unwrap();
     let cache = directory.path().join("cache");
     let random = Random::new();
-    let mut survived = 0;
+    let (mut survived, mut died_there) = (0, 0);
     for round in 0..rounds {
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["crash::killed_in_the_middle_of_fills", "--exact", "--nocapture"])
-            .env(CHILD, directory.path())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let moment = 1 + random.below(60) as usize;
-        let seen = lines.map_while(std::result::Result::ok);
-        let fills = seen.filter(|line| line == "filled").take(moment).count();
-        child.kill().unwrap();
-        child.wait().unwrap();
-        assert_eq!(fills, moment, "the child filled until it was killed, round {round}");
+        died_there += u64::from(kill_a_child(directory.path(), &random));
         assert!(allocated(&cache) <= CAPACITY, "capacity holds after a kill, round {round}");
         if random.below(3) == 0 {
             // Killed again before anybody compared files with records.
             continue;
         }
-        let index = Arc::new(FileIndex::open(&directory.path().join("index")));
-        let store = open(&cache, CAPACITY, index.clone());
-        for name in 0..30 {
-            let reading = read_all(&store, name, LENGTH);
-            survived += reading.good.len();
-            store.verify(content(name), LENGTH, &reading.bad).unwrap();
-            assert!(read_all(&store, name, LENGTH).bad.is_empty());
-        }
-        eventually("files and records agree", || {
-            assert!(allocated(&cache) <= CAPACITY);
-            allocated(&cache) <= store.usage()[0].resident.0
-        });
-        drop(store);
-        index.flush().unwrap();
+        survived += recover(directory.path());
     }
     assert!(survived > 0, "a crash does not cost everything");
+    assert!(died_there > 0, "the moments are met");
+}
+
+/// Opens what a killed child left: no wrong byte, nothing beyond what is accounted for. Returns
+/// how many pages are good.
+fn recover(directory: &Path) -> usize {
+    let cache = directory.join("cache");
+    let index = Arc::new(FileIndex::open(&directory.join("index")));
+    let store = open(&cache, CAPACITY, index.clone());
+    let mut good = 0;
+    for name in 0..NAMES {
+        let reading = read_all(&store, name, length(name));
+        good += reading.good.len();
+        store.verify(content(name), length(name), &reading.bad).unwrap();
+        assert!(read_all(&store, name, length(name)).bad.is_empty());
+    }
+    eventually("files and records agree", || {
+        assert!(allocated(&cache) <= CAPACITY);
+        allocated(&cache) <= store.usage()[0].resident.0
+    });
+    drop(store);
+    index.flush().unwrap();
+    good
 }

@@ -6,7 +6,9 @@
 
 mod bench;
 mod crash;
+mod descriptors;
 mod directory;
 mod model;
+mod rot;
 mod store;
 mod whole;
