@@ -9,6 +9,7 @@ mod crash;
 mod descriptors;
 mod directory;
 mod model;
+mod power;
 mod rot;
 mod store;
 mod whole;
