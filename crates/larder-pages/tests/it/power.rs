@@ -124,7 +124,7 @@ fn work(store: &PageStore, index: &LossyIndex, random: &Random) {
 
 #[test]
 fn a_power_cut_costs_pages_and_nothing_else() {
-    let cuts = std::env::var(SOAK).ok().and_then(|cuts| cuts.parse().ok()).unwrap_or(20);
+    let cuts = std::env::var(SOAK).ok().and_then(|cuts| cuts.parse().ok()).unwrap_or(12);
     let directory = tempdir().unwrap();
     let index = Arc::new(LossyIndex::default());
     let random = Random::new();

@@ -117,7 +117,7 @@ fn flip_file(path: &Path, random: &Random) -> bool {
 
 #[test]
 fn no_flipped_bit_is_served() {
-    let flips = std::env::var(SOAK).ok().and_then(|flips| flips.parse().ok()).unwrap_or(400);
+    let flips = std::env::var(SOAK).ok().and_then(|flips| flips.parse().ok()).unwrap_or(200);
     let directory = tempdir().unwrap();
     let index = Arc::new(RottenIndex::default());
     let random = Random::new();
