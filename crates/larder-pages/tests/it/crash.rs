@@ -39,8 +39,6 @@ const POINTS: [&str; 6] = [
     "pages::punch",
     "pages::unlink",
 ];
-/// More rounds than a test run has time for.
-const SOAK: &str = "LARDER_SOAK";
 
 #[test]
 fn files_without_records_and_records_without_files_go() {
@@ -255,7 +253,16 @@ fn killed_at_any_moment() {
     if let Some(directory) = std::env::var_os(CHILD) {
         fill_until_killed(Path::new(&directory));
     }
-    let rounds = std::env::var(SOAK).ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(30);
+    kill_again_and_again(30);
+}
+
+#[test]
+#[ignore = "a quarter of an hour; run by `just soak`"]
+fn soak_kills() {
+    kill_again_and_again(500);
+}
+
+fn kill_again_and_again(rounds: u32) {
     let directory = tempdir().unwrap();
     let cache = directory.path().join("cache");
     let random = Random::new();

@@ -22,8 +22,6 @@ const CAPACITY: u64 = 4 << 20;
 const NAMES: u64 = 24;
 const BLOCK: usize = 4096;
 const SECTOR: u64 = 512;
-/// More cuts than a test run has time for.
-const SOAK: &str = "LARDER_SOAK_CUTS";
 
 /// A page or less, one segment, two segments.
 fn length(name: u64) -> u64 {
@@ -124,7 +122,16 @@ fn work(store: &PageStore, index: &LossyIndex, random: &Random) {
 
 #[test]
 fn a_power_cut_costs_pages_and_nothing_else() {
-    let cuts = std::env::var(SOAK).ok().and_then(|cuts| cuts.parse().ok()).unwrap_or(12);
+    cut_again_and_again(12);
+}
+
+#[test]
+#[ignore = "some minutes; run by `just soak`"]
+fn soak_power_cuts() {
+    cut_again_and_again(500);
+}
+
+fn cut_again_and_again(cuts: u32) {
     let directory = tempdir().unwrap();
     let index = Arc::new(LossyIndex::default());
     let random = Random::new();

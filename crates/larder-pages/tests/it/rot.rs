@@ -17,8 +17,6 @@ use crate::bench::{content, eventually, files, new_page, options, put_all, read}
 
 const CAPACITY: u64 = 32 << 20;
 const NAMES: u64 = 12;
-/// More flips than a test run has time for.
-const SOAK: &str = "LARDER_SOAK_FLIPS";
 
 /// From one byte to several segments.
 fn length(name: u64) -> u64 {
@@ -117,7 +115,16 @@ fn flip_file(path: &Path, random: &Random) -> bool {
 
 #[test]
 fn no_flipped_bit_is_served() {
-    let flips = std::env::var(SOAK).ok().and_then(|flips| flips.parse().ok()).unwrap_or(200);
+    flip_bits(200);
+}
+
+#[test]
+#[ignore = "a quarter of an hour; run by `just soak`"]
+fn soak_flipped_bits() {
+    flip_bits(10_000);
+}
+
+fn flip_bits(flips: usize) {
     let directory = tempdir().unwrap();
     let index = Arc::new(RottenIndex::default());
     let random = Random::new();
