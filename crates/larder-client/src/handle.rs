@@ -2,10 +2,10 @@
 //! An open file: one version, read at any position by threads that may block.
 //!
 //! A handle is pinned to the version it was opened with. Its reads give bytes of that version or
-//! `Stale`; they never mix two. Sequential reads are noticed and fetched ahead, with a window
-//! that doubles while the reader goes on and is gone at the first jump.
+//! `Stale`; they never mix two. Sequential reads are noticed ([`crate::prefetch`]) and fetched
+//! ahead, as far as memory allows.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use larder_cluster::wire::{
     body::Chunk,
@@ -17,16 +17,9 @@ use tokio::runtime;
 use crate::{
     Filesystem,
     extent::{Verified, load_here},
+    prefetch::Streams,
     read::{CORRUPT_RETRIES_MAX, next_chunk},
 };
-
-/// The first window of a sequential reader.
-const AHEAD_MIN: u64 = 512 << 10;
-/// The largest window.
-const AHEAD_MAX: u64 = 8 << 20;
-
-/// How far from the furthest byte read a sequential read may begin.
-const DISORDER_MAX: u64 = 2 << 20;
 
 /// An open file. Shared by all threads that read through it.
 #[derive(Debug)]
@@ -34,10 +27,8 @@ pub struct Handle {
     path: Path,
     status: Status,
     runtime: runtime::Handle,
-    /// Where the furthest read of the present run ended.
-    expected: AtomicU64,
-    /// The present window; zero after a jump.
-    ahead: AtomicU64,
+    /// Held for a note, never over anything that waits.
+    streams: Mutex<Streams>,
 }
 
 impl Handle {
@@ -55,16 +46,7 @@ impl Handle {
 
     /// Notes a read and answers how far ahead a fetch for it may run.
     fn note(&self, range: ByteRange) -> u64 {
-        let expected = self.expected.fetch_max(range.end, Ordering::Relaxed);
-        // The kernel's read-ahead comes through several threads, so a little out of order.
-        let sequential = range.start > 0 && range.start.abs_diff(expected) <= DISORDER_MAX;
-        if !sequential {
-            self.expected.store(range.end, Ordering::Relaxed);
-        }
-        let ahead = self.ahead.load(Ordering::Relaxed);
-        let next = if sequential { (ahead * 2).clamp(AHEAD_MIN, AHEAD_MAX) } else { 0 };
-        self.ahead.store(next, Ordering::Relaxed);
-        next
+        self.streams.lock().unwrap_or_else(PoisonError::into_inner).note(range)
     }
 }
 
@@ -81,8 +63,7 @@ impl Filesystem {
             path: path.clone(),
             status,
             runtime: runtime::Handle::current(),
-            expected: AtomicU64::new(0),
-            ahead: AtomicU64::new(0),
+            streams: Mutex::default(),
         })
     }
 
@@ -105,9 +86,15 @@ impl Filesystem {
         let asked = ByteRange::new(offset, offset.saturating_add(into.len() as u64));
         let Some(range) = Span::Range(asked).resolve(handle.status.length) else { return Ok(0) };
         let length = usize::try_from(range.length()).expect("no longer than the slice");
-        let ahead = handle.note(range);
+        let ahead = handle.note(range).min(self.ahead_allowed());
         self.fill(handle, range, ahead, &mut into[..length]).await?;
         Ok(length)
+    }
+
+    /// Nothing is fetched ahead while half of the memory is taken.
+    fn ahead_allowed(&self) -> u64 {
+        let (used, total) = (self.budget.used(), self.budget.total());
+        if used > total / 2 { 0 } else { total / 4 }
     }
 
     async fn fill(

@@ -12,6 +12,7 @@ pub mod filesystem;
 pub mod handle;
 pub mod jobs;
 mod local;
+mod prefetch;
 pub mod read;
 mod route;
 

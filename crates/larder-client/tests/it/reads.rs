@@ -108,5 +108,6 @@ async fn only_sequential_readers_fetch_ahead() {
     }
     let ahead: Vec<u64> =
         pantry.reads.lock().unwrap().iter().map(|request| request.ahead >> 10).collect();
-    assert_eq!(ahead, [0, 512, 1024, 2048, 0, 512]);
+    // Two short reads in a row may be chance; a quarter of the 4 MiB budget is the most.
+    assert_eq!(ahead, [0, 0, 1024, 1024, 0, 0]);
 }
