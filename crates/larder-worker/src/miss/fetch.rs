@@ -6,7 +6,8 @@
 //! while readers still need it, at most a window long. So memory holds one stretch without a
 //! hole, from the page `base` up to what has been reached, and a reader finds its place in it or
 //! in the page store. The pace is set by the reader in front: the fetch runs at most [`WINDOW`]
-//! ahead of it. When the last reader leaves, the fetch ends, unless it was told to run ahead.
+//! ahead of it. When the last reader leaves, the fetch ends with the page that has begun, unless it
+//! was told to run ahead.
 //!
 //! Nobody is woken for nothing: a reader waits at its byte and is woken when that byte is here,
 //! the one task that drives the fetch when there is room worth going on for.
@@ -280,6 +281,9 @@ impl State {
     fn wanted(&self, ahead_to: u64) -> Option<Wanted> {
         match self.room() {
             _ if self.reached < ahead_to => Some(Wanted::Yes),
+            // A page that has begun is finished, also when its reader has what it wanted of it:
+            // half a page can't be kept, and its rest is on the way.
+            _ if !self.reached.is_multiple_of(PAGE_SIZE) => Some(Wanted::Yes),
             Some(0) => None,
             Some(_) => Some(Wanted::Yes),
             None => Some(Wanted::No),

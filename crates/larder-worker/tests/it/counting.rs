@@ -30,6 +30,8 @@ pub(crate) struct Counting {
     pub(crate) down: AtomicBool,
     /// Bodies break after so many bytes, once each.
     pub(crate) breaks: Mutex<Vec<u64>>,
+    /// Body chunks are cut to this length.
+    pub(crate) chunk_max: Mutex<usize>,
     /// The next body gives so many bytes and then nothing, without an end.
     pub(crate) stalls_after: Mutex<Option<usize>>,
     /// What each read asked for.
@@ -48,6 +50,7 @@ impl Counting {
             bytes: Arc::default(),
             down: AtomicBool::new(false),
             breaks: Mutex::default(),
+            chunk_max: Mutex::new(usize::MAX),
             stalls_after: Mutex::default(),
             asked: Mutex::default(),
             chunk_wait: Mutex::default(),
@@ -75,6 +78,7 @@ impl Counting {
         let wait = *self.chunk_wait.lock().unwrap();
         let mut left = self.breaks.lock().unwrap().pop().unwrap_or(u64::MAX);
         let clock = Clock::system();
+        let body = cut(body, *self.chunk_max.lock().unwrap());
         let body = match self.stalls_after.lock().unwrap().take() {
             Some(bytes) => stalling(body, bytes),
             None => body,
@@ -99,6 +103,21 @@ impl Counting {
         })
         .boxed()
     }
+}
+
+/// A body in chunks of at most `max` bytes.
+fn cut(body: ByteStream, max: usize) -> ByteStream {
+    body.flat_map(move |chunk| {
+        let parts: Vec<_> = match chunk {
+            Ok(chunk) => (0..chunk.len())
+                .step_by(max)
+                .map(|start| Ok(chunk.slice(start..chunk.len().min(start.saturating_add(max)))))
+                .collect(),
+            Err(error) => vec![Err(error)],
+        };
+        futures::stream::iter(parts)
+    })
+    .boxed()
 }
 
 /// The first `left` bytes of a body, and then silence.

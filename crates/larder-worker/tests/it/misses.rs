@@ -41,6 +41,8 @@ async fn a_thousand_readers_at_random_offsets_fetch_each_page_once() {
     let bytes = Arc::new(noise(LENGTH as usize, 2));
     kitchen.put("cold", &bytes);
     kitchen.worker.stat(StatRequest { path: path("cold"), attributes: false }).await.unwrap();
+    // Readers have their last byte before its page is whole.
+    *kitchen.store.chunk_max.lock().unwrap() = 30_000;
     *kitchen.store.chunk_wait.lock().unwrap() = Duration::from_millis(1);
     let random = Random::seeded(9);
     let mut readers = Vec::new();
@@ -97,6 +99,21 @@ async fn a_long_read_is_one_request_over_pages_that_are_here() {
     assert!(got == bytes[6 * 65_536..]);
     assert_eq!(kitchen.store.requests() - requests, 1);
     assert_eq!(kitchen.store.bytes() - moved, rest.length());
+}
+
+#[tokio::test]
+async fn a_page_is_kept_although_its_reader_left_in_its_midst() {
+    let kitchen = kitchen();
+    let bytes = noise(65_536, 10);
+    kitchen.put("cold", &bytes);
+    *kitchen.store.chunk_max.lock().unwrap() = 10_000;
+    *kitchen.store.chunk_wait.lock().unwrap() = Duration::from_millis(2);
+    let head = Span::Range(ByteRange::new(0, 100));
+    assert!(kitchen.read("cold", head).await.unwrap().1 == bytes[..100]);
+    let (_, got) = kitchen.read("cold", Span::All).await.unwrap();
+    assert!(got == bytes);
+    assert_eq!(kitchen.store.requests(), 1);
+    assert_eq!(kitchen.store.bytes(), 65_536);
 }
 
 /// The rest of the page never comes, and still both readers have what came of it.
