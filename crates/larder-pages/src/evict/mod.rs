@@ -8,6 +8,8 @@
 //! One departure from the paper: a segment has 256 pages, so a single sequential scan touches it
 //! many times. Touches count once per *tick*, and a tick is a 128th of the lane's capacity
 //! admitted; a scan is one or two touches and does not push hot segments out.
+//!
+//! Until the first eviction the main queue takes what the small one has no share for (ADR 18).
 
 mod ghost;
 mod policy;

@@ -103,6 +103,8 @@ struct Lane {
     tick_units: u64,
     /// Units ever admitted: the lane's clock.
     admitted: u64,
+    /// Nothing had to go yet.
+    filling: bool,
 }
 
 impl Lane {
@@ -141,10 +143,11 @@ impl Policy {
             small_target: units / SMALL_SHARE,
             tick_units: (units / TICKS).max(1),
             admitted: 0,
+            filling: true,
         });
     }
 
-    /// A segment comes in: a newcomer, unless it left only lately.
+    /// A segment comes in: a newcomer, unless it left only lately or there is still room for all.
     pub(crate) fn admit(&mut self, slot: Slot, admission: Admission) {
         let units = units(admission.weight);
         let lane = &mut self.lanes[admission.lane.0 as usize];
@@ -152,7 +155,10 @@ impl Policy {
         let window = lane.main.weight.max(lane.small_target) * WEIGHT_UNIT;
         let clock = lane.admitted * WEIGHT_UNIT;
         let known = lane.ghost.recall(admission.hash, clock, window);
-        let queue = if known { Queue::Main } else { Queue::Small };
+        // While the lane fills, the main queue takes what the small one has no share for. Else
+        // it would start empty, and a loop that does not fit would find nothing of itself.
+        let overflows = lane.filling && lane.small.weight >= lane.small_target;
+        let queue = if known || overflows { Queue::Main } else { Queue::Small };
         self.place(slot, admission.lane, (queue, units));
     }
 
@@ -218,6 +224,7 @@ impl Policy {
         lane: LaneIndex,
         is_pinned: impl Fn(Slot) -> bool,
     ) -> Option<Slot> {
+        self.lanes[lane.0 as usize].filling = false;
         for step in 0..STEPS_MAX {
             let of = &self.lanes[lane.0 as usize];
             let small_first = of.small.oldest != NONE

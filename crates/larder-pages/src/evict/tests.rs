@@ -117,3 +117,15 @@ fn pinned_segments_stay_and_all_pinned_ends() {
     assert_eq!(cache.policy.victim(LANE, |slot| slot != only), Some(only));
     assert_eq!(cache.policy.victim(LANE, |_| true), None);
 }
+
+#[test]
+fn a_loop_that_does_not_fit_finds_part_of_itself() {
+    let mut cache = Cache::new(100);
+    let mut hits = 0;
+    for _round in 0..20 {
+        for name in 0..200 {
+            hits += u32::from(cache.read(name));
+        }
+    }
+    assert!(hits > 20 * 200 / 3, "half would fit: {hits}");
+}
