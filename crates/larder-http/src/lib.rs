@@ -4,8 +4,8 @@
 //! [`PublicFace`] answers on TCP what anybody on this network may know: health, readiness,
 //! metrics and status. It never gives a byte of a file and changes nothing, so it needs no key.
 //! [`ControlFace`] answers on a Unix socket in the state directory, which only its owner can
-//! reach: list, stat, cat, load, free, explain, cache. File data over TCP is the S3 face's business,
-//! which checks signatures.
+//! reach: list, stat, cat, load, free, explain, cache. File data over TCP is the S3 face's
+//! business, which checks signatures.
 
 mod control;
 mod problem;

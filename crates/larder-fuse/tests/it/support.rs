@@ -67,6 +67,9 @@ struct Content {
     modified: u64,
 }
 
+/// A local file, and a hold that tells whether somebody reads it.
+type LocalCopy = (Arc<fs::File>, Arc<()>);
+
 /// A worker whose store is a map.
 #[derive(Debug, Default)]
 pub(crate) struct Store {
@@ -75,8 +78,8 @@ pub(crate) struct Store {
     listed_before: Mutex<BTreeMap<String, Status>>,
     mood: Mutex<Mood>,
     versions: AtomicU64,
-    /// Keys that lie whole in a local file, with a hold that tells whether somebody reads it.
-    local: Mutex<BTreeMap<String, (Arc<fs::File>, Arc<()>)>>,
+    /// Keys that lie whole in a local file.
+    local: Mutex<BTreeMap<String, LocalCopy>>,
     /// Pages that readers found to be bad.
     pub(crate) suspects: Mutex<Vec<u32>>,
     pub(crate) counts: Counts,
