@@ -113,21 +113,23 @@ impl Signer {
     }
 
     /// Whether there is another credential than `refused`, which the store did not take: one that
-    /// somebody loaded meanwhile, or what the chain gives now.
+    /// somebody loaded meanwhile, or what the chain gives now. What is in use stays where the
+    /// chain gives nothing.
     pub(super) async fn renewed(&self, refused: &Credential) -> bool {
         let Some(chain) = &self.chain else { return false };
-        {
-            let mut cache = self.cache.lock().await;
-            if cache.credential.as_ref().is_some_and(|current| !is_same(current, refused)) {
-                return true;
-            }
-            if cache.doubted_at.is_some_and(|at| self.is_lately(at)) {
-                return false;
-            }
-            let doubted_at = Some(self.clock.elapsed());
-            *cache = Cache { doubted_at, ..Cache::default() };
+        let mut cache = self.cache.lock().await;
+        if cache.credential.as_ref().is_some_and(|current| !is_same(current, refused)) {
+            return true;
         }
-        self.credential(chain).await.is_ok_and(|loaded| !is_same(&loaded, refused))
+        if cache.doubted_at.is_some_and(|at| self.is_lately(at)) {
+            return false;
+        }
+        let loaded = self.load(chain).await;
+        let now = Some(self.clock.elapsed());
+        (cache.asked_at, cache.doubted_at) = (now, now);
+        let Some(loaded) = loaded.filter(|loaded| !is_same(loaded, refused)) else { return false };
+        cache.credential = Some(loaded);
+        true
     }
 
     async fn credential(&self, chain: &Chain) -> Result<Arc<Credential>> {
@@ -141,19 +143,23 @@ impl Signer {
         if cache.asked_at.is_some_and(|at| self.is_lately(at)) {
             return usable.ok_or_else(no_credentials);
         }
+        let loaded = self.load(chain).await;
+        cache.asked_at = Some(self.clock.elapsed());
+        if let Some(credential) = &loaded {
+            cache.credential = Some(Arc::clone(credential));
+        }
+        loaded.or(usable).ok_or_else(no_credentials)
+    }
+
+    /// What the chain gives now, if that can be used.
+    async fn load(&self, chain: &Chain) -> Option<Arc<Credential>> {
         let loaded = tokio::select! {
             loaded = chain.provider.provide_credential(&chain.context) => loaded.ok().flatten(),
             () = self.clock.sleep(LOAD_MAX) => None,
         };
-        cache.asked_at = Some(self.clock.elapsed());
-        match loaded.filter(|credential| credential.is_valid_at(now + EXPIRY_MARGIN)) {
-            Some(credential) => {
-                let credential = Arc::new(credential);
-                cache.credential = Some(Arc::clone(&credential));
-                Ok(credential)
-            }
-            None => usable.ok_or_else(no_credentials),
-        }
+        let usable =
+            |credential: &Credential| credential.is_valid_at(Timestamp::now() + EXPIRY_MARGIN);
+        loaded.filter(usable).map(Arc::new)
     }
 
     fn is_lately(&self, at: Duration) -> bool {
