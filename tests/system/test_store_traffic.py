@@ -3,6 +3,8 @@
 
 import concurrent.futures
 import os
+import random
+import time
 
 import pytest
 
@@ -51,6 +53,40 @@ def test_a_stampede_fetches_each_byte_once(origin, bucket, proxy, larder):
         assert all(pool.map(read, range(64)))
     assert proxy.bytes() == len(body)
     assert proxy.requests() == 1
+
+
+def test_a_thousand_random_cold_readers_fetch_each_page_once(origin, bucket, proxy, larder):
+    body = os.urandom(16 << 20)
+    origin.s3.put_object(Bucket=bucket, Key="cold", Body=body)
+    larder.s3.head_object(Bucket="lake", Key="cold")
+    proxy.reset()
+    proxy.delay(delay_ms=20, bytes_per_s=100_000_000)
+    numbers = random.Random(3)
+    starts = [numbers.randrange(len(body)) for _ in range(1000)]
+    spans = [(start, min(start + numbers.randint(1, 200_000), len(body))) for start in starts]
+
+    def read(span):
+        start, end = span
+        reply = larder.s3.get_object(Bucket="lake", Key="cold", Range=f"bytes={start}-{end - 1}")
+        return reply["Body"].read() == body[start:end]
+
+    with concurrent.futures.ThreadPoolExecutor(64) as pool:
+        assert all(pool.map(read, spans))
+    touched = {page for start, end in spans for page in range(start >> 16, ((end - 1) >> 16) + 1)}
+    assert proxy.bytes() == len(touched) << 16
+
+
+def test_what_has_arrived_of_a_page_is_given_at_once(origin, bucket, proxy, larder):
+    body = os.urandom(60_000)
+    origin.s3.put_object(Bucket=bucket, Key="slow", Body=body)
+    stall = {"stall_after": {"bytes": 20_000, "ms": 4000}}
+    proxy.faults({"match": {"method": "GET", "times": 1}, "action": stall})
+    start = time.monotonic()
+    reply = larder.s3.get_object(Bucket="lake", Key="slow")["Body"]
+    first = reply.read(20_000)
+    seconds = time.monotonic() - start
+    assert first + reply.read() == body
+    assert seconds < 3 < time.monotonic() - start, "the store stalled behind the first bytes"
 
 
 def test_random_cold_reads_fetch_pages_not_blocks(origin, bucket, proxy, larder):
