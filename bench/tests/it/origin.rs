@@ -50,12 +50,14 @@ fn serve(stream: TcpStream, seen: &Seen, body: &[u8]) -> Option<()> {
         let length: usize = length.unwrap_or(0);
         let mut sent = vec![0; length];
         reader.read_exact(&mut sent).ok()?;
-        let status = if header(&head, "range").is_some() { "206 Partial" } else { "200 OK" };
+        let (len, last) = (body.len(), body.len().saturating_sub(1));
+        let (status, range) = match header(&head, "range") {
+            Some(_) => ("206 Partial", format!("Content-Range: bytes 0-{last}/{len}\r\n")),
+            None => ("200 OK", String::new()),
+        };
         let reply = format!(
-            "HTTP/1.1 {status}\r\nContent-Length: {len}\r\nContent-Range: bytes 0-{last}/{len}\r\n\
+            "HTTP/1.1 {status}\r\nContent-Length: {len}\r\n{range}\
              ETag: \"e\"\r\nx-amz-meta-Mixed: V 1\r\n\r\n",
-            len = body.len(),
-            last = body.len().saturating_sub(1),
         );
         let bodiless = head.starts_with("HEAD ");
         seen.0.lock().unwrap().push((head, length));
