@@ -51,6 +51,7 @@ pub struct Larder {
     pub server: Server,
     /// Its S3 face, with its own key pair.
     pub s3: Signer,
+    http: SocketAddr,
     fuse: Option<PathBuf>,
 }
 
@@ -88,7 +89,22 @@ impl Larder {
         }
         let keys = Keys::from_file(&state.join("credentials"))?;
         let s3 = Signer { address: s3, keys };
-        Ok(Self { server, s3, fuse: settings.fuse.clone() })
+        Ok(Self { server, s3, http, fuse: settings.fuse.clone() })
+    }
+
+    /// The value of one of its own metrics, by name and labels as they are printed; nothing while
+    /// it was never counted.
+    pub fn metric(&self, name: &str) -> Result<Option<f64>> {
+        let request = format!("GET /metrics HTTP/1.1\r\nHost: {}\r\n\r\n", self.http);
+        let mut page = Vec::new();
+        let sink = |part: &[u8]| page.extend_from_slice(part);
+        let reply = Connection::open(self.http)?.exchange(request.as_bytes(), sink)?;
+        if reply.status != 200 {
+            bail!("larder's metrics answered with status {}", reply.status);
+        }
+        let page = String::from_utf8_lossy(&page);
+        let value = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        Ok(value.map(str::parse).transpose()?)
     }
 }
 

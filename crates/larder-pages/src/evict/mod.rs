@@ -9,7 +9,7 @@
 //! many times. Touches count once per *tick*, and a tick is a 128th of the lane's capacity
 //! admitted; a scan is one or two touches and does not push hot segments out.
 //!
-//! Until the first eviction the main queue takes what the small one has no share for (ADR 18).
+//! Until the first eviction the main queue takes what the small one has no share for (ADR 16).
 
 mod ghost;
 mod policy;
