@@ -2,7 +2,7 @@
 //! An open file: one version, read at any position by threads that may block.
 //!
 //! A handle is pinned to the version it was opened with. Its reads give bytes of that version or
-//! `Stale`; they never mix two. Sequential reads are noticed ([`crate::prefetch`]) and fetched
+//! `Stale`; they never mix two. Sequential reads are noticed (`prefetch`) and fetched
 //! ahead, as far as memory allows.
 
 use std::sync::{Mutex, PoisonError};

@@ -56,7 +56,8 @@ impl Streams {
         let forward = range.end > stream.front;
         stream.begin = stream.begin.min(range.start);
         stream.front = stream.front.max(range.end);
-        stream.read += length;
+        // What was read twice counts once.
+        stream.read = (stream.read + length).min(stream.front - stream.begin);
         stream.reads += 1;
         self.push(stream);
         // What lies behind a read that came late is on its way already.

@@ -166,8 +166,12 @@ impl Worker {
             None => mount.storage.stat(&path.key).await.map(Answer::Status),
             Some(span) => self.ask_for_bytes(&mount, &path, (span, wish, before.as_ref())).await,
         };
-        let result = result.and_then(|answer| self.agreed(&path, before.as_ref(), answer));
-        match (mount.note(result), before) {
+        // Two lengths are no outage, so nothing bridges them.
+        let result = match mount.note(result) {
+            Ok(answer) => Ok(mount.note(self.agreed(&path, before.as_ref(), answer))?),
+            Err(error) => Err(error),
+        };
+        match (result, before) {
             (Ok(Answer::Status(status)), _) => Ok(self.found(&path, status, asked)),
             (Ok(Answer::Content(content)), _) => {
                 // The fetch first: who finds the status must find the bytes on their way.

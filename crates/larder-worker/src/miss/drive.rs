@@ -177,6 +177,9 @@ impl Worker {
             ReadOutcome::Content(content) if content.status.version != source.version => {
                 Err(Error::stale(format!("{path} was overwritten")))
             }
+            ReadOutcome::Content(content) if content.status.length != fetch.length => {
+                Err(Error::stale(format!("{path} has another length than it had")))
+            }
             ReadOutcome::Content(content) if content.range.start != position => {
                 let got = content.range;
                 Err(Error::unavailable(format!(

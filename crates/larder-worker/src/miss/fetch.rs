@@ -3,11 +3,11 @@
 //!
 //! Bytes arrive in [`Run`]s and are a reader's at once, also when the page they belong to is not
 //! whole. They stay in memory until the page store has taken their page, or, where it would not,
-//! while readers still need it, at most a window long. So memory holds one stretch without a
-//! hole, from the page `base` up to what has been reached, and a reader finds its place in it or
-//! in the page store. The pace is set by the reader in front: the fetch runs at most [`WINDOW`]
-//! ahead of it. When the last reader leaves, the fetch ends with the page that has begun, unless it
-//! was told to run ahead.
+//! while readers still need it, at most a window long. So memory holds what lies between the page
+//! `base` and what has been reached, less what was let go of behind a page that the page store is
+//! slow about, and a reader finds its place in it or in the page store. The pace is set by the
+//! reader in front: the fetch runs at most [`WINDOW`] ahead of it. When the last reader leaves,
+//! the fetch ends with the page that has begun, unless it was told to run ahead.
 //!
 //! Nobody is woken for nothing: a reader waits at its byte and is woken when that byte is here,
 //! the one task that drives the fetch when there is room worth going on for.
@@ -30,6 +30,8 @@ use tokio::sync::Notify;
 const WINDOW: u64 = 8 << 20;
 /// A fetch that waits for its readers goes on when it has this much room.
 const ROOM_MIN: u64 = 512 << 10;
+/// How much arrives between two looks at what is held up behind a slow page.
+const THIN_STEP: u64 = 2 << 20;
 
 pub(crate) struct Fetch {
     pub(crate) content: ContentId,
@@ -61,13 +63,17 @@ impl Run {
 }
 
 struct State {
-    /// What is in memory, in order and without a hole.
+    /// What is in memory, in order.
     runs: VecDeque<Run>,
     /// All before has arrived.
     reached: u64,
     /// Whole pages from `base` on that have arrived; earlier ones are no longer here.
     slots: VecDeque<Slot>,
     base: u32,
+    /// What had been reached when pages behind a slow one were last let go of.
+    thinned_at: u64,
+    /// The page store would not take a page: nothing is brought that nobody reads.
+    refused: bool,
     /// Positions of the readers, by number.
     readers: HashMap<u64, u64>,
     readers_ever: u64,
@@ -90,6 +96,8 @@ enum Slot {
     Kept,
     /// The page store would not take it: it is here or nowhere.
     Refused,
+    /// No longer here.
+    Gone,
 }
 
 /// What a reader finds at its position.
@@ -116,6 +124,8 @@ impl Fetch {
             reached: range.start,
             slots: VecDeque::new(),
             base: PageIndex::at(range.start).0,
+            thinned_at: range.start,
+            refused: false,
             readers: HashMap::new(),
             readers_ever: 0,
             waiting: BTreeMap::new(),
@@ -139,8 +149,25 @@ impl Fetch {
         let state = self.state();
         match page.0.checked_sub(state.base) {
             None => false,
-            Some(at) => (at as usize) < state.slots.len() || state.end.is_none(),
+            Some(at) => match state.slots.get(at as usize) {
+                Some(slot) => *slot != Slot::Gone,
+                None => state.end.is_none(),
+            },
         }
+    }
+
+    /// Where the first page from `page` on begins that a reader would get from this fetch.
+    pub(crate) fn next_covered(&self, page: PageIndex) -> Option<u64> {
+        let state = self.state();
+        let first = page.0.max(state.base);
+        let behind = state.base + u32::try_from(state.slots.len()).expect("pages have 32 bits");
+        let here = (first..behind).find(|page| {
+            let slot = state.slots.get((page - state.base) as usize);
+            slot.is_some_and(|slot| *slot != Slot::Gone)
+        });
+        let next = here.or_else(|| state.end.is_none().then(|| first.max(behind)))?;
+        let start = PageIndex(next).start();
+        (start < self.range.end).then_some(start)
     }
 
     /// A reader begins to follow at `position`.
@@ -179,6 +206,7 @@ impl Fetch {
     pub(crate) fn settle(&self, page: PageIndex, outcome: PutOutcome) {
         let mut state = self.state();
         state.unsettled -= 1;
+        state.refused |= matches!(outcome, PutOutcome::NotKept(_));
         let at = page.0.checked_sub(state.base).map(|at| at as usize);
         if let Some(slot) = at.and_then(|at| state.slots.get_mut(at)) {
             *slot = match outcome {
@@ -280,7 +308,7 @@ impl State {
 
     fn wanted(&self, ahead_to: u64) -> Option<Wanted> {
         match self.room() {
-            _ if self.reached < ahead_to => Some(Wanted::Yes),
+            _ if self.reached < ahead_to && !self.refused => Some(Wanted::Yes),
             // A page that has begun is finished, also when its reader has what it wanted of it:
             // half a page can't be kept, and its rest is on the way.
             _ if !self.reached.is_multiple_of(PAGE_SIZE) => Some(Wanted::Yes),
@@ -334,7 +362,7 @@ impl State {
             let end = self.base_start() + PAGE_SIZE;
             let gone = match slot {
                 Slot::Pending => false,
-                Slot::Kept => true,
+                Slot::Kept | Slot::Gone => true,
                 Slot::Refused => {
                     let slowest = self.readers.values().min();
                     end.saturating_add(WINDOW) <= self.reached
@@ -351,6 +379,31 @@ impl State {
         while self.runs.front().is_some_and(|run| run.end() <= start) {
             self.runs.pop_front();
         }
+        let held_up = self.reached.saturating_sub(start) > WINDOW;
+        if held_up && self.reached - self.thinned_at >= THIN_STEP {
+            self.thinned_at = self.reached;
+            self.thin();
+        }
+    }
+
+    /// A page that the page store is slow about holds up itself and not those behind it.
+    fn thin(&mut self) {
+        let slowest = self.readers.values().copied().min().unwrap_or(u64::MAX);
+        let (base, reached) = (self.base, self.reached);
+        for (page, slot) in (base..).zip(self.slots.iter_mut()) {
+            let end = PageIndex(page).start() + PAGE_SIZE;
+            let passed = end <= slowest || end.saturating_add(WINDOW) <= reached;
+            if *slot == Slot::Kept || (*slot == Slot::Refused && passed) {
+                *slot = Slot::Gone;
+            }
+        }
+        let slots = &self.slots;
+        self.runs.retain(|run| {
+            let first = PageIndex::at(run.start).0.max(base);
+            (first..=PageIndex::at(run.end() - 1).0).any(|page| {
+                slots.get((page - base) as usize).is_none_or(|slot| *slot != Slot::Gone)
+            })
+        });
     }
 }
 

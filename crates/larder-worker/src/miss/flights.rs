@@ -49,7 +49,9 @@ impl Flights {
         let mut table = self.table();
         let page = PageIndex::at(gap.position);
         let fetches = table.entry(gap.content).or_default();
-        if let Some(fetch) = fetches.iter().find(|fetch| fetch.covers(page)) {
+        if let Some(fetch) =
+            fetches.iter().find(|fetch| fetch.length == gap.length && fetch.covers(page))
+        {
             return Joined::Attached(fetch.attach(gap.position));
         }
         if resident() {
@@ -58,8 +60,8 @@ impl Flights {
             }
             return Joined::Resident;
         }
-        let starts = fetches.iter().map(|fetch| fetch.range.start);
-        let next = starts.filter(|start| *start > gap.range.start).min().unwrap_or(u64::MAX);
+        let same = fetches.iter().filter(|fetch| fetch.length == gap.length);
+        let next = same.filter_map(|fetch| fetch.next_covered(page)).min().unwrap_or(u64::MAX);
         let range = ByteRange::new(gap.range.start, gap.range.end.min(next));
         let fetch = Arc::new(Fetch::new(gap.content, gap.length, range, gap.ahead_to));
         let attachment = fetch.attach(gap.position);
@@ -77,7 +79,8 @@ impl Flights {
     ) -> Option<(Arc<Fetch>, Attachment)> {
         let mut table = self.table();
         let fetches = table.entry(content).or_default();
-        if fetches.iter().any(|fetch| fetch.covers(PageIndex::at(range.start))) {
+        let first = PageIndex::at(range.start);
+        if fetches.iter().any(|fetch| fetch.length == length && fetch.covers(first)) {
             return None;
         }
         let fetch = Arc::new(Fetch::new(content, length, range, 0));
