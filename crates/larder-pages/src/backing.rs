@@ -7,10 +7,10 @@
 
 use std::{
     ffi::OsStr,
-    fs::{self, File, OpenOptions},
+    fs::{self, File, OpenOptions, Permissions},
     io::{self, ErrorKind, IoSlice},
     ops::Range,
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
@@ -106,6 +106,25 @@ pub(crate) fn write(file: &File, mut offset: u64, parts: &[&[u8]]) -> io::Result
         IoSlice::advance_slices(&mut rest, written);
     }
     Ok(())
+}
+
+/// Marks a file that was handed out whole. It means nothing else on a regular file, and it stays
+/// when the process ends.
+const LENT: u32 = 0o1000;
+
+/// Whether the file was ever handed out whole: somebody may have it mapped, and a mapping goes on
+/// when the file is closed. Such a file is never punched, only unlinked.
+pub(crate) fn is_lent(file: &File) -> io::Result<bool> {
+    Ok(file.metadata()?.mode() & LENT != 0)
+}
+
+/// Notes that the file is handed out whole.
+pub(crate) fn lend(file: &File) -> io::Result<()> {
+    // Only once, for it changes the time by which a checked file is known again.
+    if is_lent(file)? {
+        return Ok(());
+    }
+    file.set_permissions(Permissions::from_mode(0o600 | LENT))
 }
 
 /// Gives the blocks of these pages back to the file system.

@@ -33,6 +33,13 @@ impl Lane {
         Self { quota, segments: 0, fault: None, standing, comparing: false }
     }
 
+    /// Claims the comparison of files with records, where it is due and nobody does it yet.
+    pub(crate) fn claim_comparison(&mut self) -> bool {
+        let due = !self.comparing && self.takes_pages() && self.quota.unrecorded() > 0;
+        self.comparing |= due;
+        due
+    }
+
     /// Whether new pages may go there.
     pub(crate) fn takes_pages(&self) -> bool {
         self.fault.is_none() && self.standing == Standing::Serving

@@ -113,14 +113,14 @@ fn shrink(shelf: &Shelf, directory: LaneIndex) {
 
 /// Compares the files of a directory with the records where that is due and nobody does it yet.
 pub(crate) fn compare(shelf: &Shelf, directory: LaneIndex) {
-    {
-        let mut catalogue = shelf.catalogue();
-        let lane = catalogue.lane(directory);
-        if lane.comparing || !lane.takes_pages() || lane.quota.unrecorded() == 0 {
-            return;
-        }
-        lane.comparing = true;
+    let due = shelf.catalogue().lane(directory).claim_comparison();
+    if due {
+        compare_claimed(shelf, directory);
     }
+}
+
+/// The same for who claimed it.
+pub(crate) fn compare_claimed(shelf: &Shelf, directory: LaneIndex) {
     reconcile(shelf, directory);
     shelf.catalogue().lane(directory).comparing = false;
     shrink(shelf, directory);
@@ -211,6 +211,11 @@ fn reconcile(shelf: &Shelf, directory: LaneIndex) {
         return;
     }
     shelf.catalogue().lane(directory).quota.reconciled();
+    // A drain says its own word there, and two writers of one small file would meet.
+    let _change = shelf.directories.change();
+    if !shelf.catalogue().lane(directory).takes_pages() {
+        return;
+    }
     let dirty = State::Dirty { unrecorded: shelf.unflushed.limit() };
     if let Err(error) = shelf.directories[directory.0 as usize].mark(dirty) {
         tracing::warn!(%error, "could not note that files and records agree");
@@ -287,6 +292,9 @@ fn compare_content(shelf: &Shelf, directory: LaneIndex, content: ContentId) -> R
     let present = present(&file).map_err(unreadable)?;
     for (segment, pages) in &present {
         let stray = pages.minus(claimed.get(segment).unwrap_or(&PageSet::default()));
+        if !stray.is_empty() && backing::is_lent(&file).map_err(unreadable)? {
+            return shelf.remove_content(content).map(drop);
+        }
         for Range { start, end } in stray.runs(SEGMENT_PAGES) {
             let first = segment.first_page().0;
             backing::punch(&file, first + start..first + end).map_err(unreadable)?;

@@ -75,11 +75,14 @@ impl Roster {
     }
 
     fn find(&self, path: &Path) -> Option<LaneIndex> {
-        let at = self.iter().position(|directory| directory.path == path)?;
+        let full = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        let asked = full(path);
+        let at = self.iter().position(|directory| full(&directory.path) == asked)?;
         u8::try_from(at).ok().map(LaneIndex)
     }
 
-    fn change(&self) -> MutexGuard<'_, ()> {
+    /// One change at a time.
+    pub(crate) fn change(&self) -> MutexGuard<'_, ()> {
         lock(&self.changing)
     }
 }
@@ -114,7 +117,7 @@ pub(crate) fn add(shelf: &Arc<Shelf>, options: &DirectoryOptions) -> Result<()> 
     shelf.catalogue().add_lane(Lane::new(Quota::new(opened.capacity, unrecorded)));
     let lane = shelf.directories.push(directory).expect("there was a place a moment ago");
     tracing::info!(directory = %shown, "a cache directory joins");
-    open::spawn(shelf, "larder-compare", move |shelf| recover::compare(shelf, lane))
+    compare_behind(shelf, lane)
 }
 
 /// Lets a directory take nothing new and drops what lies there, behind and at a bounded rate.
@@ -177,7 +180,18 @@ pub(crate) fn resume(shelf: &Arc<Shelf>, path: &Path) -> Result<()> {
         state.standing = Standing::Serving;
     }
     tracing::info!(directory = %path.display(), "a cache directory is back in service");
-    open::spawn(shelf, "larder-compare", move |shelf| recover::compare(shelf, lane))
+    compare_behind(shelf, lane)
+}
+
+/// Compares files with records on a thread behind, where that is due. It counts as begun when
+/// this returns.
+fn compare_behind(shelf: &Arc<Shelf>, lane: LaneIndex) -> Result<()> {
+    if !shelf.catalogue().lane(lane).claim_comparison() {
+        return Ok(());
+    }
+    let work = move |shelf: &Shelf| recover::compare_claimed(shelf, lane);
+    open::spawn(shelf, "larder-compare", work)
+        .inspect_err(|_| shelf.catalogue().lane(lane).comparing = false)
 }
 
 fn known(shelf: &Shelf, path: &Path) -> Result<LaneIndex> {
@@ -247,7 +261,9 @@ fn drop_some(shelf: &Shelf, lane: LaneIndex) {
     let used = || shelf.catalogue().lane(lane).quota.used();
     let before = used();
     for _ in 0..DRAIN_STEP_SEGMENTS {
-        if before.saturating_sub(used()) >= DRAIN_STEP || !shelf.evict_one(lane) {
+        let draining = shelf.catalogue().lane(lane).standing == Standing::Draining;
+        let enough = before.saturating_sub(used()) >= DRAIN_STEP;
+        if !draining || enough || !shelf.evict_one(lane) {
             return;
         }
     }
@@ -269,18 +285,19 @@ fn forget_all(shelf: &Shelf, lane: LaneIndex) {
 }
 
 fn let_go(shelf: &Shelf, lane: LaneIndex) {
+    let _change = shelf.directories.change();
+    // It may have been taken back, and drained again, meanwhile.
+    if left_to_drain(shelf, lane) != Some(Left::Nothing) {
+        return;
+    }
     let directory = &shelf.directories[usize::from(lane.0)];
+    directory.release();
     {
-        // Under the lock, so that nobody takes it back into service in between.
         let mut catalogue = shelf.catalogue();
         let state = catalogue.lane(lane);
-        if state.standing != Standing::Draining {
-            return;
-        }
         state.standing = Standing::Drained;
         state.fault = None;
     }
     let path = directory.path.display();
     tracing::info!(directory = %path, "a cache directory is drained and can be taken away");
-    directory.release();
 }

@@ -225,6 +225,12 @@ impl Shelf {
         let freed = if evicted.last {
             self.descriptors.remove(&incarnation);
             backing::unlink(root, key.content)
+        } else if self.is_lent(directory, key.content) {
+            // From a file that may be mapped segments can't go one by one.
+            if let Err(error) = self.remove_content(key.content) {
+                tracing::warn!(%error, "could not remove a content whose segment was evicted");
+            }
+            Ok(())
         } else {
             punch(root, key, &PageSet::all())
         };
@@ -275,7 +281,8 @@ impl Shelf {
             return Ok(());
         }
         let kept = resident.minus(&pages);
-        if kept.is_empty() && found.segments == 1 {
+        let is_last = kept.is_empty() && found.segments == 1;
+        if is_last || self.is_lent(found.directory, key.content) {
             return self.remove_content(key.content).map(drop);
         }
         let bytes = self.catalogue().drop_pages(key, &pages);
@@ -287,6 +294,12 @@ impl Shelf {
         }
         self.catalogue().give_back(found.directory, bytes);
         Ok(())
+    }
+
+    /// Whether the content's file was handed out whole, so that somebody may have it mapped.
+    fn is_lent(&self, directory: LaneIndex, content: ContentId) -> bool {
+        let file = backing::open_for_reading(self.root(directory), content);
+        file.and_then(|file| backing::is_lent(&file)).unwrap_or(false)
     }
 
     /// Lets go of a content that lies in a directory out of service, without touching the disk;
@@ -340,6 +353,10 @@ pub(crate) fn punch(root: &Path, key: IndexKey, pages: &PageSet) -> io::Result<(
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         opened => opened?,
     };
+    // Somebody may have it mapped; its blocks go when the whole file does.
+    if backing::is_lent(&file)? {
+        return Ok(());
+    }
     let first = key.segment.first_page().0;
     for run in pages.runs(larder_core::SEGMENT_PAGES) {
         backing::punch(&file, first + run.start..first + run.end)?;

@@ -19,7 +19,7 @@ use std::{
 use larder_core::{ByteRange, ContentId, Extent, PAGE_SIZE};
 
 use crate::{
-    Piece,
+    Piece, backing,
     evict::LaneIndex,
     lookup,
     shelf::{Shelf, lock},
@@ -114,6 +114,7 @@ fn join(pieces: Vec<Piece>, length: u64, share: Share) -> Option<Extent> {
         }
     }
     let file = whole.filter(|_| end == length)?;
+    backing::lend(&file).ok()?;
     let exact = file.metadata().is_ok_and(|facts| facts.is_file() && facts.len() == length);
     exact.then(|| Extent {
         file,

@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Contents handed out whole: what they are, how long they stay, how much they may hold.
 
-use std::{os::unix::fs::FileExt, sync::Arc};
+use std::{
+    fs::OpenOptions,
+    os::{fd::AsRawFd, unix::fs::FileExt},
+    sync::Arc,
+};
 
-use larder_core::{ByteRange, Extent, PAGE_SIZE, crc32c};
+use larder_core::{ByteRange, Extent, PAGE_SIZE, PageIndex, crc32c};
 use larder_pages::{MemoryIndex, PageStore};
 use tempfile::tempdir;
 
@@ -63,6 +67,41 @@ fn what_is_handed_out_whole_is_neither_evicted_nor_cut_while_it_is_held() {
     assert_exact(1, length, &extent);
     drop(extent);
     assert!(store.whole(content(1), length).is_none());
+}
+
+/// A mapping goes on when the descriptor is closed, and with it the extent: only the file is left.
+#[test]
+fn a_file_that_was_handed_out_whole_is_never_cut_afterwards() {
+    let directory = tempdir().unwrap();
+    let store = open(directory.path(), 96 * MIB, Arc::new(MemoryIndex::new()));
+    let length = 20 * MIB;
+    fill(&store, 1, length);
+    let extent = store.whole(content(1), length).unwrap();
+    let mapped = Extent { hold: None, ..extent.clone() };
+    drop(extent);
+    for name in 10..70 {
+        fill(&store, name, 2 * MIB);
+    }
+    assert!(read_all(&store, 1, length).good.len() < 320, "some of it was evicted");
+    assert_exact(1, length, &mapped);
+    fill(&store, 2, length);
+    let extent = store.whole(content(2), length).unwrap();
+    let mapped = Extent { hold: None, ..extent.clone() };
+    drop(extent);
+    extent_is_spoilt(&mapped);
+    assert!(store.verify(content(2), length, &[PageIndex(3)]).unwrap() > 0);
+    let mut bytes = vec![0; 1];
+    mapped.file.read_exact_at(&mut bytes, 5 * PAGE_SIZE).unwrap();
+    assert_eq!(bytes[0], page_bytes(2, 5, length)[0], "the other pages are where they were");
+}
+
+/// Flips a bit of the fourth page.
+fn extent_is_spoilt(extent: &Extent) {
+    let path = format!("/proc/self/fd/{}", extent.file.as_raw_fd());
+    let file = OpenOptions::new().write(true).open(path).unwrap();
+    let mut byte = [0];
+    extent.file.read_exact_at(&mut byte, 3 * PAGE_SIZE).unwrap();
+    file.write_all_at(&[byte[0] ^ 1], 3 * PAGE_SIZE).unwrap();
 }
 
 #[test]
