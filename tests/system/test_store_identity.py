@@ -69,6 +69,7 @@ def make_identity(origin):
     made = []
 
     def make(*lifetimes):
+        origin.temporary_keys()  # its clients are made here and not while a request waits
         made.append(Identity(origin, lifetimes))
         return made[-1]
 

@@ -155,7 +155,7 @@ pub(crate) struct Free {
 pub(crate) enum CacheCommand {
     /// How each is.
     List,
-    /// Use one more until the next start; write [[cache]] into the configuration to keep it.
+    /// Use one more until the next start; write `[[cache]]` into the configuration to keep it.
     Add {
         /// The directory and what it may hold, such as /fast/cache:100GiB.
         #[arg(value_name = "DIR:SIZE")]

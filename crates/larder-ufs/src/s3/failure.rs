@@ -140,7 +140,9 @@ impl Refusal {
             404 => Error::not_found(format!("{what} does not exist")),
             405 if self.delete_marker => Error::not_found(format!("{what} does not exist")),
             405 | 501 => Error::unsupported(format!("the store can't do this to {what} ({said})")),
-            401 | 403 => Error::denied(format!("the store denies access to {what} ({said})")),
+            401 | 403 => Error::denied(format!(
+                "the store denies access to {what} ({said}); give credentials that have it"
+            )),
             412 => Error::stale(format!("{what} has a new version")),
             429 => Error::exhausted(format!("the store asks to slow down ({said})")),
             409 | 500.. => Error::unavailable(format!("the store can't serve {what} now ({said})")),

