@@ -84,6 +84,14 @@ fn a_file_that_was_handed_out_whole_is_never_cut_afterwards() {
     }
     assert!(read_all(&store, 1, length).good.len() < 320, "some of it was evicted");
     assert_exact(1, length, &mapped);
+}
+
+/// As above, for a page that is dropped because it is rotten.
+#[test]
+fn a_file_that_was_handed_out_whole_is_not_punched_where_it_is_rotten() {
+    let directory = tempdir().unwrap();
+    let store = open(directory.path(), 128 * MIB, Arc::new(MemoryIndex::new()));
+    let length = 20 * MIB;
     fill(&store, 2, length);
     let extent = store.whole(content(2), length).unwrap();
     let mapped = Extent { hold: None, ..extent.clone() };
