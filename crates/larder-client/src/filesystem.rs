@@ -71,8 +71,14 @@ impl Filesystem {
     /// # Errors
     /// `NotFound`, naming the mounts there are.
     pub fn mount(&self, name: &MountName) -> Result<MountRecord> {
+        self.with_mount(name, MountRecord::clone)
+    }
+
+    /// Looks at the mount of this name where it lies.
+    fn with_mount<T>(&self, name: &MountName, look: impl FnOnce(&MountRecord) -> T) -> Result<T> {
         let mounts = self.mounts();
-        mounts.iter().find(|record| record.name == *name).cloned().ok_or_else(|| {
+        let found = mounts.binary_search_by(|record| record.name.cmp(name));
+        found.map(|at| look(&mounts[at])).map_err(|_| {
             let names: Vec<&str> = mounts.iter().map(|record| record.name.as_str()).collect();
             Error::not_found(format!("there is no mount '{name}'; mounted: {}", names.join(", ")))
         })
@@ -92,7 +98,7 @@ impl Filesystem {
     /// # Errors
     /// `NotFound` for an unknown mount or a missing bucket; else what the store answered.
     pub async fn list(&self, request: ListRequest) -> Result<ListReply> {
-        self.mount(&request.mount)?;
+        self.with_mount(&request.mount, |_| ())?;
         let worker = self.route.listing_owner(&request.mount, &request.prefix)?;
         self.bounded(worker.list(request)).await
     }
@@ -167,7 +173,7 @@ impl Filesystem {
 
     /// The worker that owns the status (and the first segment) of a file.
     pub(crate) fn owner(&self, path: &Path) -> Result<Arc<dyn Service>> {
-        let file = self.mount(&path.mount)?.file_id(&path.key);
+        let file = self.with_mount(&path.mount, |mount| mount.file_id(&path.key))?;
         self.route.owner(file, SegmentIndex(0))
     }
 

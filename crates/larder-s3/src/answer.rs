@@ -1,20 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
-//! One request from hyper to hyper: what must be refused before s3s sees it, and what every
-//! reply gets: its id, a whole error document, its place in the metrics.
+//! One request from hyper to hyper: what must be refused before s3s sees it, what need not go
+//! through s3s at all, and what every reply gets: its id, a whole error document, its place in
+//! the metrics.
 //!
 //! Bodies of requests are never read: nothing that is served has one.
 
 use std::{convert::Infallible, sync::Arc};
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header, request::Parts,
+};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use s3s::{Body, service::S3Service};
 
 use crate::{
-    face::{Call, Face, Reply},
+    face::{Call, Face, Question, Reply},
+    headers::Signed,
+    operation::Operation,
     query::Query,
     refusal::{self, Refusal},
+    signature::{Signable, Signatures},
     xml,
 };
 
@@ -26,6 +32,7 @@ const EXPIRES_MAX: u64 = 604_800;
 #[derive(Debug, Clone)]
 pub(crate) struct Answerer {
     pub(crate) face: Arc<Face>,
+    pub(crate) signatures: Arc<Signatures>,
     pub(crate) service: S3Service,
 }
 
@@ -38,9 +45,12 @@ impl Answerer {
         let call = call.map(Arc::new);
         let (method, uri) = (parts.method.clone(), parts.uri.clone());
         let barred = call.as_ref().and_then(|call| bar(&method, &parts.headers, &call.query));
-        let result = match barred {
-            Some(refusal) => Err(Arc::new(refusal)),
-            None => {
+        let result = match (barred, self.plain_read(call.as_deref(), &parts, !unread)) {
+            (Some(refusal), _) => Err(Arc::new(refusal)),
+            (None, Some((operation, question))) => {
+                self.face.answer(operation, &question).await.map_err(Arc::new)
+            }
+            (None, None) => {
                 parts.extensions.extend(call.clone().map(with_call).unwrap_or_default());
                 self.ask(Request::from_parts(parts, Body::empty())).await
             }
@@ -59,6 +69,23 @@ impl Answerer {
             reply.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         Ok(reply)
+    }
+
+    /// The question of a plain read whose signature is good, as nearly all are: it need not go
+    /// through s3s.
+    fn plain_read<'a>(
+        &self,
+        call: Option<&'a Call>,
+        parts: &'a Parts,
+        empty: bool,
+    ) -> Option<(Operation, Question<'a>)> {
+        let operation = call?.operation.filter(|operation| {
+            matches!(operation, Operation::GetObject | Operation::HeadObject)
+        })?;
+        let Parts { method, uri, headers, .. } = parts;
+        let request = Signable { method, uri, headers, empty };
+        let good = self.signatures.is_good(request, self.face.filesystem.clock().now());
+        good.then_some((operation, Question { call: call?, headers, signed: Signed::Yes }))
     }
 
     /// Asks s3s, which answers itself or hands over to the face.

@@ -44,6 +44,10 @@ impl Keys {
         Ok(())
     }
 
+    pub(crate) fn secret(&self, access_key: &str) -> Option<&SecretKey> {
+        self.secrets.get(access_key)
+    }
+
     /// Whether nobody can sign.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -60,7 +64,7 @@ impl fmt::Debug for Keys {
 #[async_trait]
 impl S3Auth for Keys {
     async fn get_secret_key(&self, access_key: &str) -> S3Result<SecretKey> {
-        let secret = self.secrets.get(access_key).cloned();
+        let secret = self.secret(access_key).cloned();
         secret.ok_or_else(|| S3Error::new(S3ErrorCode::InvalidAccessKeyId))
     }
 }

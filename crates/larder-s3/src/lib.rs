@@ -57,6 +57,7 @@ mod range;
 mod refusal;
 mod server;
 mod settings;
+mod signature;
 mod socket;
 mod xml;
 

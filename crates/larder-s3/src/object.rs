@@ -220,8 +220,10 @@ impl Wish {
 fn path_of(question: &Question<'_>) -> Result<Path, Refusal> {
     let address = &question.call.address;
     let refuse = |error: Error| Refusal::of(&error);
-    let mount =
-        MountName::new(address.bucket()).map_err(|_| Refusal::no_such_bucket(address.bucket()))?;
+    let mount = MountName::new(address.bucket()).map_err(|_| {
+        Refusal::bad_request("InvalidBucketName", "The specified bucket is not valid.")
+            .with("BucketName", address.bucket())
+    })?;
     if address.key().len() > path::KEY_LENGTH_MAX {
         let message = format!("The key is longer than {} bytes", path::KEY_LENGTH_MAX);
         return Err(Refusal::bad_request("KeyTooLongError", message));

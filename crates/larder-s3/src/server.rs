@@ -22,6 +22,7 @@ use crate::{
     answer::Answerer,
     face::Face,
     gate::{self, Anonymous},
+    signature::Signatures,
     socket::Socket,
 };
 
@@ -63,8 +64,9 @@ impl S3Face {
         let clock = filesystem.clock().clone();
         let face = Arc::new(Face::new(filesystem, Domains::new(&settings.base_domains)));
         let anonymous = if settings.anonymous { Anonymous::Allowed } else { Anonymous::Refused };
+        let signatures = Arc::new(Signatures::new(keys.clone()));
         let service = gate::service(Arc::clone(&face), keys, anonymous);
-        let answerer = Answerer { face, service };
+        let answerer = Answerer { face, signatures, service };
         Ok(Self { listener, address, settings, answerer, clock })
     }
 

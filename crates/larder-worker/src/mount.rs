@@ -9,9 +9,13 @@ use std::{
     },
 };
 
-use larder_cluster::mounts::MountRecord;
-use larder_core::{ContentId, Error, ErrorKind, FileId, Key, MountName, Result, Version};
+use larder_cluster::{mounts::MountRecord, wire::message::Outcome};
+use larder_core::{
+    ContentId, Error, ErrorKind, FileId, Key, Metrics, MountName, Result, Version,
+    metric::{ReadLabels, SourceLabels},
+};
 use larder_ufs::under_storage::UnderStorage;
+use prometheus_client::metrics::{counter::Counter, family::Family};
 
 use crate::miss::StoreCost;
 
@@ -32,13 +36,60 @@ pub(crate) struct Mount {
     pub(crate) generation: AtomicU64,
     /// What a request costs there, for those who plan one.
     pub(crate) cost: StoreCost,
+    /// Where its requests are counted.
+    pub(crate) counters: Counters,
     last_error: Mutex<Option<String>>,
 }
 
-impl Mount {
-    fn new(store: Store) -> Self {
-        let Store { record, storage } = store;
+/// The counters of one mount, looked up once instead of at each request.
+#[derive(Debug)]
+pub(crate) struct Counters {
+    /// Bytes read from the page store.
+    pub(crate) from_cache: Counter,
+    /// Bytes read as they came from the store.
+    pub(crate) from_store: Counter,
+    reads: BTreeMap<Outcome, Counter>,
+    stats: BTreeMap<Outcome, Counter>,
+}
+
+impl Counters {
+    fn new(metrics: &Metrics, mount: &str) -> Self {
+        let bytes = |source| {
+            let labels = SourceLabels { mount: mount.to_owned(), source };
+            metrics.read_bytes.get_or_create(&labels).clone()
+        };
+        let by_outcome = |family: &Family<ReadLabels, Counter>| {
+            let counters = Outcome::ALL.map(|outcome| {
+                let labels = ReadLabels { mount: mount.to_owned(), outcome: outcome.as_str() };
+                (outcome, family.get_or_create(&labels).clone())
+            });
+            BTreeMap::from(counters)
+        };
         Self {
+            from_cache: bytes("cache"),
+            from_store: bytes("store"),
+            reads: by_outcome(&metrics.reads),
+            stats: by_outcome(&metrics.stats),
+        }
+    }
+
+    /// Counts a read that was answered.
+    pub(crate) fn read(&self, outcome: Outcome) {
+        self.reads[&outcome].inc();
+    }
+
+    /// Counts a status that was answered.
+    pub(crate) fn stat(&self, outcome: Outcome) {
+        self.stats[&outcome].inc();
+    }
+}
+
+impl Mount {
+    fn new(store: Store, metrics: &Metrics) -> Self {
+        let Store { record, storage } = store;
+        let counters = Counters::new(metrics, record.name.as_str());
+        Self {
+            counters,
             record,
             storage,
             generation: AtomicU64::new(0),
@@ -91,10 +142,10 @@ fn is_trouble(kind: ErrorKind) -> bool {
 pub(crate) struct Mounts(BTreeMap<MountName, Arc<Mount>>);
 
 impl Mounts {
-    pub(crate) fn new(stores: Vec<Store>) -> Self {
+    pub(crate) fn new(stores: Vec<Store>, metrics: &Metrics) -> Self {
         let by_name = stores.into_iter().map(|store| {
             let name = store.record.name.clone();
-            (name, Arc::new(Mount::new(store)))
+            (name, Arc::new(Mount::new(store, metrics)))
         });
         Self(by_name.collect())
     }

@@ -12,11 +12,7 @@ use larder_cluster::wire::{
     body::{Body, Chunk, StreamedBytes},
     message::{Outcome, ReadHead, ReadReply, ReadRequest},
 };
-use larder_core::{
-    ByteRange, ContentId, Error, Lease, Path, Result, SEGMENT_SIZE, Status,
-    metric::{ReadLabels, SourceLabels},
-    page,
-};
+use larder_core::{ByteRange, ContentId, Error, Lease, Path, Result, SEGMENT_SIZE, Status, page};
 use larder_pages::Piece;
 
 use crate::{
@@ -46,8 +42,7 @@ impl Worker {
         walk.ahead = request.ahead;
         walk.opening = opened.fetch;
         let outcome = walk.outcome(opened.outcome);
-        let labels = ReadLabels { mount: mount.name().to_owned(), outcome: outcome.as_str() };
-        self.metrics.reads.get_or_create(&labels).inc();
+        mount.counters.read(outcome);
         let head = ReadHead { status: opened.status, age, range, outcome };
         Ok(ReadReply { head, body: walk.into_body() })
     }
@@ -89,7 +84,6 @@ impl Worker {
             path: path.clone(),
             version: status.version.clone(),
         };
-        let labels = |source| SourceLabels { mount: mount.name().to_owned(), source };
         Walk {
             worker: self.shared(),
             content: source.content_id(),
@@ -101,8 +95,6 @@ impl Worker {
             attached: None,
             elsewhere: false,
             opening: None,
-            from_cache: labels("cache"),
-            from_store: labels("store"),
         }
     }
 }
@@ -124,8 +116,6 @@ pub(crate) struct Walk {
     elsewhere: bool,
     /// The fetch that the opening began, held until the first look so that it goes on.
     pub(crate) opening: Option<Arc<Attachment>>,
-    from_cache: SourceLabels,
-    from_store: SourceLabels,
 }
 
 impl Walk {
@@ -173,8 +163,7 @@ impl Walk {
             match self.pieces.pop_front() {
                 Some(Piece::Resident { extent, part }) => {
                     self.rest.start = part.end;
-                    let count = self.worker.metrics.read_bytes.get_or_create(&self.from_cache);
-                    count.inc_by(part.length());
+                    self.source.mount.counters.from_cache.inc_by(part.length());
                     return Ok(Some(Chunk::Resident { extent, part }));
                 }
                 Some(Piece::Gap(gap)) => {
@@ -197,8 +186,7 @@ impl Walk {
         let rest = usize::try_from(self.rest.length()).unwrap_or(usize::MAX);
         bytes.truncate(rest);
         self.rest.start += bytes.len() as u64;
-        let count = self.worker.metrics.read_bytes.get_or_create(&self.from_store);
-        count.inc_by(bytes.len() as u64);
+        self.source.mount.counters.from_store.inc_by(bytes.len() as u64);
         Chunk::Bytes(StreamedBytes { bytes, lease: Some(lease) })
     }
 

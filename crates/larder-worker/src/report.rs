@@ -2,7 +2,7 @@
 //! The report: how the worker is doing, in numbers that are already counted.
 
 use larder_cluster::wire::message::{DiskState, MountReport, WorkerReport};
-use larder_core::{Error, MountName, metric::SourceLabels};
+use larder_core::{Error, MountName};
 
 use crate::{Worker, disks, mount::Mount};
 
@@ -47,12 +47,11 @@ impl Worker {
 
     fn mount_report(&self, mount: &Mount) -> MountReport {
         let totals = self.metrics.store_totals(mount.name());
-        let from_cache = SourceLabels { mount: mount.name().to_owned(), source: "cache" };
         MountReport {
             record: mount.record.clone(),
             store_requests: totals.requests,
             store_read_bytes: totals.read_bytes,
-            cache_read_bytes: self.metrics.read_bytes.get_or_create(&from_cache).get(),
+            cache_read_bytes: mount.counters.from_cache.get(),
             last_error: mount.last_error(),
         }
     }

@@ -11,7 +11,6 @@ use std::{sync::Arc, time::Duration};
 use larder_cluster::wire::message::{Outcome, PartReply, PartRequest, StatReply, StatRequest};
 use larder_core::{
     ByteRange, Error, ErrorKind, Freshness, PAGE_SIZE, Path, Result, Span, Status, UnixMillis,
-    metric::ReadLabels,
 };
 use larder_meta::{Fact, Known, Verdict, judge};
 use larder_pages::Piece;
@@ -59,9 +58,7 @@ impl Worker {
         let mount = self.mounts.get(&request.path.mount)?;
         let wish = Wish { attributes: request.attributes, span: None };
         let opened = self.open_file(&mount, &request.path, wish).await?;
-        let labels =
-            ReadLabels { mount: mount.name().to_owned(), outcome: opened.outcome.as_str() };
-        self.metrics.stats.get_or_create(&labels).inc();
+        mount.counters.stat(opened.outcome);
         let age = self.clock.now().since(opened.checked);
         Ok(StatReply { status: opened.status, age, outcome: opened.outcome })
     }

@@ -82,7 +82,7 @@ impl Worker {
         Ok(Arc::new_cyclic(|this| Self {
             this: Weak::clone(this),
             id,
-            mounts: Mounts::new(stores),
+            mounts: Mounts::new(stores, &metrics),
             meta,
             pages,
             budget,

@@ -29,7 +29,7 @@ pub struct StatReply {
 }
 
 /// Whether an answer needed the under storage.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// Nothing came from the store.
@@ -45,6 +45,10 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// Each of them, for what is prepared once for each.
+    pub const ALL: [Self; 5] =
+        [Self::Hit, Self::Revalidated, Self::Part, Self::Miss, Self::StaleIfError];
+
     /// The word for headers, labels and people.
     #[must_use]
     pub fn as_str(self) -> &'static str {

@@ -105,6 +105,10 @@ async fn names_that_can_not_be() {
 
     let reply = Request::get("/Not%20A%20Bucket").send(stage.address).await;
     assert_eq!(reply.refusal(), (400, "InvalidBucketName".into()));
+    let reply = Request::get("/Not%20A%20Bucket/k").send(stage.address).await;
+    assert_eq!(reply.refusal(), (400, "InvalidBucketName".into()));
+    let reply = Request::get("/Not-A-Bucket/k").send(stage.address).await;
+    assert_eq!(reply.refusal(), (400, "InvalidBucketName".into()));
     let reply = Request::get("/lake/%ff%fe").send(stage.address).await;
     assert_eq!(reply.refusal(), (400, "InvalidURI".into()));
     let reply = Request::get("/lake/a%00b").send(stage.address).await;
