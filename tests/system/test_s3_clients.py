@@ -145,6 +145,7 @@ def test_signatures(origin, filled, larder):
         assert raw(larder, urllib.parse.urlsplit(url).path + "?" + urllib.parse.urlsplit(url).query
                    )[0] == expected
     assert raw(larder, "/lake/meta")[0] == 403, "anonymous access is off"
+    assert " ERROR " not in larder.log.read_text(), "strangers can't fill the log"
     status, body = raw(larder, "/lake/meta", {"Authorization": "AWS4-HMAC-SHA256 Credential=x"})
     assert status in (400, 403) and b"<Code>" in body
 

@@ -26,7 +26,9 @@ pub(crate) fn start(level: &str, format: LogFormat) {
     }));
 }
 
-/// A bare level is for Larder's own crates; libraries say only what somebody must act on. Of the
+/// A bare level is for Larder's own crates; libraries say only what somebody must act on. The
+/// one that checks signatures would say an error for each request it refuses, so that anybody
+/// who reaches the port could fill the disk; refusals are counted in the metrics instead. Of the
 /// library that finds credentials nothing is ever logged, whatever the level: it prints its
 /// providers with the tokens they hold. Its errors reach the log as ours.
 fn directives(level: &str) -> String {
@@ -35,7 +37,7 @@ fn directives(level: &str) -> String {
         return format!("{level},{SECRETIVE}");
     }
     let libraries = if matches!(level, "off" | "error") { level } else { "warn" };
-    format!("{libraries},larder={level},{SECRETIVE}")
+    format!("{libraries},larder={level},s3s=off,{SECRETIVE}")
 }
 
 #[cfg(test)]
@@ -49,6 +51,6 @@ mod tests {
             let off = directives(level).rfind("reqsign_core=off").expect("there");
             assert!(off > directives(level).find("reqsign_core=trace").unwrap_or(0));
         }
-        assert!(directives("info").starts_with("warn,larder=info,"));
+        assert!(directives("info").starts_with("warn,larder=info,s3s=off,"));
     }
 }
