@@ -448,3 +448,6 @@ impl fmt::Debug for Fetch {
         write!(f, "Fetch({} {})", self.content, self.range)
     }
 }
+
+#[cfg(test)]
+mod tests;
