@@ -10,7 +10,7 @@ use clap::{Parser, Subcommand};
 use larder_bench::{
     load::signing::Keys,
     measure::{
-        fuse_read, miss, noise,
+        fuse_read, miss, noise, parquet,
         plan::{Effort, Plan, RealOrigin},
         s3_get, stat, store_proxy,
     },
@@ -59,6 +59,8 @@ enum What {
     FuseRead,
     /// Cold GETs against asking the store directly.
     Miss,
+    /// TPC-H by DuckDB on Parquet files, cold against direct, warm against local files.
+    Parquet,
     /// Statuses from the metadata store.
     Stat,
     /// The store proxy: its delay, its rate, its speed.
@@ -95,13 +97,14 @@ fn run(arguments: &Arguments) -> Result<bool> {
         return policy::run(trace, export.as_deref(), arguments.json.as_deref());
     }
     let plan = plan(arguments)?;
-    let benches: [(What, Measure); 6] = [
+    let benches: [(What, Measure); 7] = [
         (What::Noise, noise::measure),
         (What::StoreProxy, store_proxy::measure),
         (What::Stat, stat::measure),
         (What::S3Get, s3_get::measure),
         (What::FuseRead, fuse_read::measure),
         (What::Miss, miss::measure),
+        (What::Parquet, parquet::measure),
     ];
     let mut rows = Vec::new();
     for (what, measure) in benches {

@@ -6,6 +6,7 @@ pub mod data;
 pub mod fuse_read;
 pub mod miss;
 pub mod noise;
+pub mod parquet;
 pub mod plan;
 pub mod s3_get;
 pub mod stat;
