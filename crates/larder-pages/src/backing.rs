@@ -24,13 +24,14 @@ use rustix::{
 macro_rules! fail_io {
     ($name:expr) => {
         fail::fail_point!($name, |errno: Option<String>| Err(match errno.as_deref() {
-            Some("ENOSPC") => Errno::NOSPC,
-            Some("EROFS") => Errno::ROFS,
-            _ => Errno::IO,
+            Some("ENOSPC") => rustix::io::Errno::NOSPC,
+            Some("EROFS") => rustix::io::Errno::ROFS,
+            _ => rustix::io::Errno::IO,
         }
         .into()));
     };
 }
+pub(crate) use fail_io;
 
 /// Where the pages of `content` lie in the directory at `root`.
 pub(crate) fn path(root: &Path, content: ContentId) -> PathBuf {
@@ -129,12 +130,15 @@ pub(crate) fn lend(file: &File) -> io::Result<()> {
 
 /// Gives the blocks of these pages back to the file system.
 pub(crate) fn punch(file: &File, pages: Range<u32>) -> io::Result<()> {
+    punch_bytes(file, u64::from(pages.start) * PAGE_SIZE..u64::from(pages.end) * PAGE_SIZE)
+}
+
+/// Gives the blocks of these bytes back to the file system.
+pub(crate) fn punch_bytes(file: &File, bytes: Range<u64>) -> io::Result<()> {
     fail_io!("pages::punch");
-    let start = u64::from(pages.start) * PAGE_SIZE;
-    let length = u64::from(pages.end - pages.start) * PAGE_SIZE;
     let how = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
     loop {
-        match fallocate(file, how, start, length) {
+        match fallocate(file, how, bytes.start, bytes.end - bytes.start) {
             Err(Errno::INTR) => {}
             done => return done.map_err(io::Error::from),
         }

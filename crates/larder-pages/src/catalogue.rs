@@ -21,6 +21,7 @@ use crate::{
     lane::Lane,
     page_set::{BLOCK, PageSet},
     segment::{Begun, Evicted, Filled, Found, NewSegment, Pinned},
+    slab::{Number, Shelves},
 };
 
 /// Each segment is charged one block more than its pages: the file system's map of a scattered
@@ -80,6 +81,8 @@ pub(crate) struct Catalogue {
     pub(crate) lanes: Vec<Lane>,
     /// Records are still being read; what is not found here may yet be in the index.
     pub(crate) loading: bool,
+    /// Slabs are still being read; small files that are not found here may yet be there.
+    pub(crate) loading_slabs: bool,
     residents: Vec<Resident>,
     residents_free: Vec<u32>,
     by_content: HashMap<ContentId, u32>,
@@ -87,9 +90,17 @@ pub(crate) struct Catalogue {
     segments_free: Vec<u32>,
     by_segment: HashMap<(u32, u32), u32>,
     leaving: HashMap<u32, Leaving>,
-    policy: Policy,
+    pub(crate) policy: Policy,
+    pub(crate) smalls: Shelves,
     incarnations: u64,
     metrics: Arc<Metrics>,
+}
+
+/// What should leave a directory next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Candidate {
+    Segment(IndexKey),
+    Small(Number),
 }
 
 impl Catalogue {
@@ -97,6 +108,7 @@ impl Catalogue {
         Self {
             lanes: Vec::new(),
             loading: true,
+            loading_slabs: true,
             residents: Vec::new(),
             residents_free: Vec::new(),
             by_content: HashMap::new(),
@@ -105,6 +117,7 @@ impl Catalogue {
             by_segment: HashMap::new(),
             leaving: HashMap::new(),
             policy: Policy::new(&[]),
+            smalls: Shelves::default(),
             incarnations: 0,
             metrics,
         }
@@ -113,6 +126,7 @@ impl Catalogue {
     /// One more directory, at the end.
     pub(crate) fn add_lane(&mut self, lane: Lane) {
         self.policy.add_lane(lane.quota.capacity());
+        self.smalls.add_lane();
         self.lanes.push(lane);
     }
 
@@ -185,8 +199,11 @@ impl Catalogue {
         Some(Pinned { slot: Slot(slot), directory: resident.directory, pages })
     }
 
-    /// Undoes one pin.
-    pub(crate) fn unpin(&mut self, slot: Slot) {
+    /// Undoes one pin; `true` when a small file's slot waits to be freed since.
+    pub(crate) fn unpin(&mut self, slot: Slot) -> bool {
+        if let Some(number) = slot.as_small() {
+            return self.let_go_small(Number(number));
+        }
         let segment = &mut self.segments[slot.0 as usize];
         segment.pins -= 1;
         let resident = segment.resident;
@@ -195,6 +212,7 @@ impl Catalogue {
             self.segments_free.push(slot.0);
             self.wait_less(resident);
         }
+        false
     }
 
     /// Whether the file of this incarnation is still the content's file.
@@ -223,6 +241,9 @@ impl Catalogue {
 
     /// Finds or makes the segment for a fill into `directory`, and pins it.
     pub(crate) fn begin(&mut self, new: NewSegment) -> Begun {
+        if self.small(new.key.content).is_some() {
+            return Begun::OtherLength;
+        }
         if let Some(found) = self.find(new.key.content) {
             if found.length != new.length {
                 return Begun::OtherLength;
@@ -265,12 +286,18 @@ impl Catalogue {
         here.map(|leaving| leaving.bytes).sum()
     }
 
-    /// The segment that should leave `directory` next; it stays until [`Catalogue::evict`].
-    pub(crate) fn candidate(&mut self, directory: LaneIndex) -> Option<IndexKey> {
-        let segments = &self.segments;
-        let pinned = |slot: Slot| segments[slot.0 as usize].pins > 0;
+    /// What should leave `directory` next; it stays until [`Catalogue::evict`] or its like.
+    pub(crate) fn candidate(&mut self, directory: LaneIndex) -> Option<Candidate> {
+        let (segments, smalls) = (&self.segments, &self.smalls);
+        let pinned = |slot: Slot| match slot.as_small() {
+            Some(number) => smalls.is_held(Number(number)),
+            None => segments[slot.0 as usize].pins > 0,
+        };
         let slot = self.policy.victim(directory, pinned)?;
-        Some(self.key_of(slot.0))
+        Some(match slot.as_small() {
+            Some(number) => Candidate::Small(Number(number)),
+            None => Candidate::Segment(self.key_of(slot.0)),
+        })
     }
 
     /// Takes a segment out, unless it is pinned or gone. Its bytes stay taken until the caller
@@ -345,7 +372,7 @@ impl Catalogue {
     }
 
     /// Counts bytes that lie on disk already.
-    fn count(&mut self, directory: LaneIndex, bytes: u64) {
+    pub(crate) fn count(&mut self, directory: LaneIndex, bytes: u64) {
         self.lane(directory).quota.count(bytes);
         self.metrics.pages_resident_bytes.inc_by(bytes.cast_signed());
     }
@@ -385,12 +412,18 @@ impl Catalogue {
         slot
     }
 
-    fn insert_resident(&mut self, new: NewSegment) -> u32 {
+    /// A name for a file that nobody had before.
+    pub(crate) fn next_incarnation(&mut self) -> Incarnation {
         self.incarnations += 1;
+        Incarnation(self.incarnations)
+    }
+
+    fn insert_resident(&mut self, new: NewSegment) -> u32 {
+        let incarnation = self.next_incarnation();
         let resident = Resident {
             content: new.key.content,
             length: new.length,
-            incarnation: Incarnation(self.incarnations),
+            incarnation,
             first: NONE,
             segments: 0,
             directory: new.directory,

@@ -7,8 +7,12 @@
 //! DIR/identity  a random number: records name it, so a swapped disk is noticed
 //! DIR/state     `clean BYTES SEGMENTS`; `dirty BYTES`: so much may lie there unrecorded;
 //!               `drained`: not to be used until somebody says so
-//! DIR/pages/ab/cdef…  one sparse backing file per content
+//! DIR/pages/ab/cdef…  one sparse backing file per content of more than 64 KiB
+//! DIR/slabs/0…1       slabs: files of up to 64 KiB, each in a slot
 //! ```
+//!
+//! Format 1 had no slabs: it is read, and becomes format 2, so that a binary that knows nothing
+//! of slabs does not use the directory.
 //!
 //! A directory may leave the process and come back, even as another disk under the same path:
 //! its path and its place in the catalogue stay, what was found there is found anew.
@@ -29,7 +33,8 @@ use rustix::{
 
 use crate::{DirectoryOptions, record::DirectoryId, shelf::lock};
 
-const FORMAT: &str = "larder-pages 1\n";
+const FORMAT: &str = "larder-pages 2\n";
+const FORMAT_WITHOUT_SLABS: &str = "larder-pages 1\n";
 /// Less than this is a mistake in the configuration.
 const CAPACITY_MIN: ByteSize = ByteSize(1 << 20);
 /// No small file of ours is longer.
@@ -214,6 +219,10 @@ fn check_format(path: &Path) -> Result<bool> {
     let format = path.join("format");
     match read_small(&format).map_err(|error| unusable(path, error))? {
         Some(text) if text == FORMAT => Ok(false),
+        Some(text) if text == FORMAT_WITHOUT_SLABS => {
+            write_small(&format, FORMAT).map_err(|error| unusable(path, error))?;
+            Ok(false)
+        }
         Some(text) => Err(Error::invalid(format!(
             "cache directory {} has the format '{}', which this version does not read; give it \
              another directory, or empty this one",

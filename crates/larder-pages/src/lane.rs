@@ -20,6 +20,7 @@ pub enum Standing {
 pub(crate) struct Lane {
     pub(crate) quota: Quota,
     pub(crate) segments: u64,
+    pub(crate) small_files: u64,
     /// Why the disk is not trusted, if it is not.
     pub(crate) fault: Option<String>,
     pub(crate) standing: Standing,
@@ -30,7 +31,7 @@ pub(crate) struct Lane {
 impl Lane {
     pub(crate) fn new(quota: Quota) -> Self {
         let standing = Standing::Serving;
-        Self { quota, segments: 0, fault: None, standing, comparing: false }
+        Self { quota, segments: 0, small_files: 0, fault: None, standing, comparing: false }
     }
 
     /// Claims the comparison of files with records, where it is due and nobody does it yet.

@@ -28,6 +28,7 @@ mod roster;
 mod scrub;
 mod segment;
 mod shelf;
+mod slab;
 mod store;
 mod unflushed;
 mod whole;

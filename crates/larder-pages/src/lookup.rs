@@ -21,24 +21,37 @@ use crate::{
     IndexKey, Piece, Presence,
     catalogue::Catalogue,
     evict::Slot,
+    fill::Queue,
     record::Record,
     recover,
     segment::Found,
     shelf::{Shelf, Trouble, lock},
+    slab,
 };
 
 /// The most pages of one extent: 4 MiB.
 const EXTENT_PAGES_MAX: u32 = 64;
 
-/// Keeps a segment from eviction until dropped.
-struct Pin {
+/// Keeps a segment or a small file from eviction until dropped.
+pub(crate) struct Pin {
     catalogue: Arc<Mutex<Catalogue>>,
+    queue: Arc<Queue>,
     slot: Slot,
+}
+
+impl Pin {
+    /// Takes over a pin that the catalogue gave.
+    pub(crate) fn new(shelf: &Shelf, slot: Slot) -> Self {
+        Self { catalogue: Arc::clone(&shelf.catalogue), queue: Arc::clone(&shelf.queue), slot }
+    }
 }
 
 impl Drop for Pin {
     fn drop(&mut self) {
-        lock(&self.catalogue).unpin(self.slot);
+        let waits = lock(&self.catalogue).unpin(self.slot);
+        if waits {
+            self.queue.sweep();
+        }
     }
 }
 
@@ -51,6 +64,9 @@ pub(crate) fn get(shelf: &Shelf, content: ContentId, length: u64, range: ByteRan
     if shelf.is_closed() || length > FILE_LENGTH_MAX {
         answer.gap(range);
         return answer.pieces;
+    }
+    if let Some(piece) = slab::get(shelf, content, length, range) {
+        return vec![piece];
     }
     let pages = pages_of(range);
     let segments = pages.start / SEGMENT_PAGES..(pages.end - 1) / SEGMENT_PAGES + 1;
@@ -112,7 +128,7 @@ impl Wanted {
         };
         let pinned = catalogue.pin(key, self.window.clone()).ok_or(Absent::Segment)?;
         drop(catalogue);
-        let hold = Pin { catalogue: Arc::clone(&shelf.catalogue), slot: pinned.slot };
+        let hold = Pin::new(shelf, pinned.slot);
         let file = self.file(shelf, found)?;
         let record = shelf.record(key, &pinned.pages).unwrap_or_else(|error| {
             tracing::warn!(%error, "could not read a segment's record; taking it for a miss");
@@ -195,6 +211,9 @@ pub(crate) fn presence(shelf: &Shelf, content: ContentId, length: u64) -> Presen
     let mut presence = Presence::default();
     if shelf.is_closed() || length > FILE_LENGTH_MAX {
         return presence;
+    }
+    if slab::is_here(shelf, content, length) {
+        return Presence { pages: 1, bytes: length };
     }
     if shelf.catalogue().loading {
         let segments = length.div_ceil(SEGMENT_SIZE) as u32;

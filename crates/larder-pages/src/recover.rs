@@ -26,6 +26,7 @@ use crate::{
     record::{DirectoryId, Record},
     segment::NewSegment,
     shelf::Shelf,
+    slab,
 };
 
 /// The record that says an index knows a directory. No content has so many segments.
@@ -69,7 +70,8 @@ pub(crate) fn mark_closed(shelf: &Shelf) -> Result<()> {
         let state = {
             let mut catalogue = shelf.catalogue();
             let loading = catalogue.loading;
-            let leaving = catalogue.leaving_bytes(lane);
+            // Slabs say themselves what lies in them.
+            let apart = catalogue.leaving_bytes(lane) + catalogue.smalls.taken(lane);
             let lane = catalogue.lane(lane);
             let unrecorded = lane.quota.unrecorded();
             if !lane.takes_pages() {
@@ -80,7 +82,7 @@ pub(crate) fn mark_closed(shelf: &Shelf) -> Result<()> {
             } else if unrecorded > 0 {
                 State::Dirty { unrecorded }
             } else {
-                State::Clean { bytes: lane.quota.used() - leaving, segments: lane.segments }
+                State::Clean { bytes: lane.quota.used() - apart, segments: lane.segments }
             }
         };
         directory.mark(state)?;
@@ -90,6 +92,8 @@ pub(crate) fn mark_closed(shelf: &Shelf) -> Result<()> {
 
 /// The thread behind a start.
 pub(crate) fn run(shelf: &Shelf) {
+    slab::load(shelf);
+    shelf.set_slabs_loaded();
     if let Err(error) = load(shelf) {
         if shelf.queue.is_closed() {
             return;
@@ -184,8 +188,9 @@ fn compare_with_closing(shelf: &Shelf) {
         let found = shelf.directories[directory.0 as usize].opened().state;
         let State::Clean { bytes, segments } = found else { continue };
         let mut catalogue = shelf.catalogue();
+        let in_slabs = catalogue.smalls.taken(directory);
         let lane = catalogue.lane(directory);
-        if lane.quota.used() == bytes && lane.segments == segments {
+        if lane.quota.used() - in_slabs == bytes && lane.segments == segments {
             continue;
         }
         lane.quota.distrust();

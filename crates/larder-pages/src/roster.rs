@@ -29,6 +29,7 @@ use crate::{
     quota::Quota,
     recover,
     shelf::{Shelf, lock},
+    slab,
 };
 
 /// Directories that a store may ever have.
@@ -116,6 +117,9 @@ pub(crate) fn add(shelf: &Arc<Shelf>, options: &DirectoryOptions) -> Result<()> 
     // The lane first: whoever counts directories finds the lane of each.
     shelf.catalogue().add_lane(Lane::new(Quota::new(opened.capacity, unrecorded)));
     let lane = shelf.directories.push(directory).expect("there was a place a moment ago");
+    if let Err(error) = slab::load_lane(shelf, lane) {
+        shelf.fault(lane, &error);
+    }
     tracing::info!(directory = %shown, "a cache directory joins");
     compare_behind(shelf, lane)
 }
@@ -172,6 +176,7 @@ pub(crate) fn resume(shelf: &Arc<Shelf>, path: &Path) -> Result<()> {
         forget_all(shelf, lane);
     }
     let unrecorded = vouch(shelf, directory, opened)?;
+    reload_slabs(shelf, lane, faulty)?;
     {
         let mut catalogue = shelf.catalogue();
         let state = catalogue.lane(lane);
@@ -181,6 +186,21 @@ pub(crate) fn resume(shelf: &Arc<Shelf>, path: &Path) -> Result<()> {
     }
     tracing::info!(directory = %path.display(), "a cache directory is back in service");
     compare_behind(shelf, lane)
+}
+
+/// Reads the slabs anew of a directory whose disk failed, or that was drained: what it holds now
+/// counts. The slabs of one that was only being drained are known.
+fn reload_slabs(shelf: &Shelf, lane: LaneIndex, faulty: bool) -> Result<()> {
+    if faulty {
+        slab::forget(shelf, lane);
+    }
+    if shelf.catalogue().has_slabs(lane) {
+        return Ok(());
+    }
+    slab::load_lane(shelf, lane).map_err(|error| {
+        let path = shelf.root(lane).display();
+        Error::unavailable(format!("the small files of {path} cannot be read")).with_source(error)
+    })
 }
 
 /// Compares files with records on a thread behind, where that is due. It counts as begun when
@@ -252,7 +272,7 @@ fn left_to_drain(shelf: &Shelf, lane: LaneIndex) -> Option<Left> {
     Some(match (nothing, &state.fault) {
         (true, _) => Left::Nothing,
         (false, None) => Left::Something,
-        (false, Some(_)) if state.segments == 0 => Left::Something,
+        (false, Some(_)) if state.segments + state.small_files == 0 => Left::Something,
         (false, Some(_)) => Left::OnBrokenDisk,
     })
 }
@@ -263,7 +283,10 @@ fn drop_some(shelf: &Shelf, lane: LaneIndex) {
     for _ in 0..DRAIN_STEP_SEGMENTS {
         let draining = shelf.catalogue().lane(lane).standing == Standing::Draining;
         let enough = before.saturating_sub(used()) >= DRAIN_STEP;
-        if !draining || enough || !shelf.evict_one(lane) {
+        if !draining || enough {
+            return;
+        }
+        if !shelf.drop_some_slab(lane) && !shelf.evict_one(lane) {
             return;
         }
     }
@@ -271,6 +294,7 @@ fn drop_some(shelf: &Shelf, lane: LaneIndex) {
 
 /// Forgets every content of a directory without touching the disk.
 fn forget_all(shelf: &Shelf, lane: LaneIndex) {
+    slab::forget(shelf, lane);
     recover::each_content(shelf, lane, &mut |content| {
         let _stripe = shelf.stripe(content);
         let here = |catalogue: &Catalogue| {

@@ -13,6 +13,7 @@ use crate::{
     page_set::PageSet,
     record::Record,
     shelf::{Shelf, Trouble},
+    slab,
 };
 
 /// Reads these pages and drops the bad ones; returns how many were dropped.
@@ -24,6 +25,9 @@ pub(crate) fn verify(
 ) -> Result<u32> {
     if length > FILE_LENGTH_MAX {
         return Ok(0);
+    }
+    if let Some(dropped) = slab::verify(shelf, content, length, pages)? {
+        return Ok(dropped);
     }
     let mut segments: BTreeMap<SegmentIndex, PageSet> = BTreeMap::new();
     for page in pages {

@@ -25,7 +25,7 @@ use rustix::io::Errno;
 
 use crate::{
     Index, IndexKey, backing,
-    catalogue::{Catalogue, Incarnation, Removed},
+    catalogue::{Candidate, Catalogue, Incarnation, Removed},
     evict::LaneIndex,
     fill::Queue,
     page_set::PageSet,
@@ -71,14 +71,18 @@ pub(crate) struct Shelf {
     pub(crate) directories: Roster,
     pub(crate) index: Arc<dyn Index>,
     pub(crate) metrics: Arc<Metrics>,
-    pub(crate) queue: Queue,
+    /// Extents hold it too, to ask for what is due when they are dropped.
+    pub(crate) queue: Arc<Queue>,
     pub(crate) unflushed: Unflushed,
     /// Apart from the rest, because extents hold it and nothing else.
     pub(crate) catalogue: Arc<Mutex<Catalogue>>,
+    /// Told when slabs, and when all records, are in the catalogue.
     loaded: Condvar,
     closed: AtomicBool,
     records: Cache<IndexKey, Arc<Record>, ByBytes>,
-    descriptors: Cache<Incarnation, Arc<File>>,
+    pub(crate) descriptors: Cache<Incarnation, Arc<File>>,
+    /// Held while a slab is made.
+    pub(crate) making: Mutex<()>,
     stripes: Vec<Mutex<()>>,
 }
 
@@ -90,13 +94,14 @@ impl Shelf {
             directories: parts.directories,
             index: parts.index,
             metrics: parts.metrics,
-            queue: parts.queue,
+            queue: Arc::new(parts.queue),
             unflushed: parts.unflushed,
             catalogue: Arc::new(Mutex::new(parts.catalogue)),
             loaded: Condvar::new(),
             closed: AtomicBool::new(false),
             records: Cache::with_weighter(records.max(1), record_bytes, ByBytes),
             descriptors: Cache::new(parts.descriptors_max),
+            making: Mutex::default(),
             stripes: (0..STRIPES).map(|_| Mutex::default()).collect(),
         }
     }
@@ -127,6 +132,20 @@ impl Shelf {
         self.closed.store(true, Ordering::Release);
         let _catalogue = self.catalogue();
         self.loaded.notify_all();
+    }
+
+    /// All small files are in the catalogue now.
+    pub(crate) fn set_slabs_loaded(&self) {
+        self.catalogue().loading_slabs = false;
+        self.loaded.notify_all();
+    }
+
+    /// Waits so long at most for the small files.
+    pub(crate) fn wait_for_slabs(&self, wait_max: Duration) {
+        let catalogue = self.catalogue();
+        let waited =
+            self.loaded.wait_timeout_while(catalogue, wait_max, |found| found.loading_slabs);
+        drop(waited);
     }
 
     /// Every record is in the catalogue now.
@@ -199,19 +218,26 @@ impl Shelf {
         Ok(file)
     }
 
-    /// Evicts one segment of `directory`; `false` when there is none that can go.
+    /// Evicts one segment or small file of `directory`; `false` when there is none that can go.
     pub(crate) fn evict_one(&self, directory: LaneIndex) -> bool {
-        let Some(key) = self.catalogue().candidate(directory) else { return false };
+        let candidate = self.catalogue().candidate(directory);
+        candidate.inspect(|candidate| self.evict(*candidate)).is_some()
+    }
+
+    /// Evicts what should go. Another thread may have taken it, or a reader pinned it, meanwhile:
+    /// then the caller asks again.
+    pub(crate) fn evict(&self, candidate: Candidate) {
+        let key = match candidate {
+            Candidate::Segment(key) => key,
+            Candidate::Small(number) => return self.evict_small(number),
+        };
         let _stripe = self.stripe(key.content);
-        // Another thread may have taken it, or a reader pinned it, meanwhile: then the caller
-        // asks again.
         let evicted = self.catalogue().evict(key);
         if let Some(evicted) = evicted {
             self.metrics.pages_evicted.inc_by(u64::from(evicted.pages.count()));
             fail::fail_point!("pages::evict");
             self.free(&evicted);
         }
-        true
     }
 
     /// Frees on disk what left the catalogue; the caller holds the stripe.
@@ -242,10 +268,11 @@ impl Shelf {
         self.catalogue().give_back(directory, evicted.bytes);
     }
 
-    /// Drops a content with its records and its file; the caller holds the stripe. Returns the
-    /// bytes that gives back, at the latest when the last reader is done.
+    /// Drops a content, with its slot or its records and its file; the caller holds the stripe.
+    /// Returns the bytes that gives back, at the latest when the last reader is done.
     pub(crate) fn remove_content(&self, content: ContentId) -> Result<u64> {
-        let Some(removed) = self.catalogue().remove(content) else { return Ok(0) };
+        let small = self.remove_small(content);
+        let Some(removed) = self.catalogue().remove(content) else { return Ok(small) };
         let mut outcome = Ok(removed.bytes);
         for segment in &removed.segments {
             let key = IndexKey { content, segment: *segment };
@@ -305,6 +332,7 @@ impl Shelf {
     /// Lets go of a content that lies in a directory out of service, without touching the disk;
     /// the caller holds the stripe.
     pub(crate) fn forget_content(&self, content: ContentId) {
+        self.remove_small(content);
         let removed = self.catalogue().remove(content);
         let Some(removed) = removed else { return };
         self.descriptors.remove(&removed.incarnation);

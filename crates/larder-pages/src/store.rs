@@ -32,6 +32,9 @@ use crate::{
 /// How long closing waits for the disk.
 const CLOSE_WAIT_MAX: Duration = Duration::from_secs(10);
 
+/// How long opening waits for the small files; what is not yet read by then is a miss for now.
+const SLABS_WAIT_MAX: Duration = Duration::from_secs(1);
+
 /// What a page store is made of, and its limits.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -154,8 +157,10 @@ pub struct DiskUsage {
     pub capacity: ByteSize,
     /// Bytes taken, as allocated on disk, fills in flight included.
     pub resident: ByteSize,
-    /// Resident segments.
+    /// Resident segments, each small file being one.
     pub segments: u64,
+    /// Small files among them.
+    pub small_files: u64,
     /// What it may hold now: less than the capacity while others fill the file system.
     pub limit: ByteSize,
     /// Why the directory is out of service, if it is.
@@ -195,6 +200,7 @@ impl PageStore {
         for _ in 0..options.fill_threads_within_limits() {
             open::spawn(&shelf, "larder-fill", fill::run)?;
         }
+        shelf.wait_for_slabs(SLABS_WAIT_MAX);
         Ok(store)
     }
 
@@ -264,7 +270,8 @@ impl PageStore {
             path: directory.path.clone(),
             capacity: ByteSize(lane.quota.capacity()),
             resident: ByteSize(lane.quota.used()),
-            segments: lane.segments,
+            segments: lane.segments + lane.small_files,
+            small_files: lane.small_files,
             limit: ByteSize(lane.quota.limit()),
             fault: lane.fault.clone(),
             standing: lane.standing,

@@ -3,9 +3,12 @@
 //!
 //! Four-way buckets; the oldest of a bucket gives way. An entry counts for as long as its lane
 //! takes to admit as many bytes as the main queue holds. A false match lets one segment start in
-//! the main queue: no harm.
+//! the main queue: no harm. The table doubles when more is resident than it can remember, as
+//! with many small files: 8 bytes for each, up to a bound.
 
 const WAYS: usize = 4;
+/// It does not grow beyond so many: 32 MiB.
+const ENTRIES_MAX: usize = 1 << 22;
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Remembered {
@@ -42,6 +45,27 @@ impl Ghost {
         }
     }
 
+    /// Doubles the table when `resident` is more than it can remember.
+    pub(super) fn grow_for(&mut self, resident: usize) {
+        let entries = self.table.len();
+        if resident <= entries || entries * 2 > ENTRIES_MAX {
+            return;
+        }
+        let grown = vec![Remembered::default(); entries * 2].into();
+        let old = std::mem::replace(&mut self.table, grown);
+        for (nth, bucket) in old.chunks_exact(WAYS).enumerate() {
+            for entry in bucket.iter().filter(|entry| entry.left_at != 0) {
+                // The bit that tells the halves apart is part of the fingerprint.
+                let half = entry.fingerprint as usize / (entries / WAYS) % 2;
+                let start = (nth + half * (entries / WAYS)) * WAYS;
+                let free = self.table[start..start + WAYS].iter_mut().find(|new| new.left_at == 0);
+                if let Some(free) = free {
+                    *free = *entry;
+                }
+            }
+        }
+    }
+
     /// Whether the segment left within the last `window` admitted bytes; forgets it.
     pub(super) fn recall(&mut self, hash: u64, admitted: u64, window: u64) -> bool {
         let now = units(admitted);
@@ -57,7 +81,7 @@ impl Ghost {
 
     fn bucket(&mut self, hash: u64) -> &mut [Remembered] {
         let buckets = self.table.len() / WAYS;
-        let start = (hash as usize & (buckets - 1)) * WAYS;
+        let start = (fingerprint(hash) as usize & (buckets - 1)) * WAYS;
         &mut self.table[start..start + WAYS]
     }
 }
@@ -68,4 +92,28 @@ fn fingerprint(hash: u64) -> u32 {
 
 fn units(admitted: u64) -> u32 {
     ((admitted / CLOCK_UNIT) as u32).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use larder_core::Random;
+
+    use super::{ENTRIES_MAX, Ghost};
+
+    #[test]
+    fn growing_forgets_nothing() {
+        let mut ghost = Ghost::new(1024);
+        let hash = |name| Random::seeded(name).next();
+        for name in 0..256 {
+            ghost.remember(hash(name), 1 << 20);
+        }
+        let known: Vec<u64> = (0..256).collect();
+        ghost.grow_for(1025);
+        ghost.grow_for(1025);
+        assert_eq!(ghost.table.len(), 2048, "as much as it takes");
+        let kept = known.iter().filter(|name| ghost.recall(hash(**name), 1 << 20, 1 << 20));
+        assert!(kept.count() > 250);
+        (0..20).for_each(|_| ghost.grow_for(usize::MAX));
+        assert_eq!(ghost.table.len(), ENTRIES_MAX);
+    }
 }

@@ -9,13 +9,17 @@
 //! many times. Touches count once per *tick*, and a tick is a 128th of the lane's capacity
 //! admitted; a scan is one or two touches and does not push hot segments out.
 //!
+//! Small files are evicted by the same queues as the segments of others, each by its weight.
+//!
 //! Until the first eviction the main queue takes what the small one has no share for (ADR 16).
 
 mod ghost;
+mod nodes;
 mod policy;
 mod simulation;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use policy::{Admission, LaneIndex, Policy, Slot};
+pub(crate) use nodes::{GROUP, Slot};
+pub(crate) use policy::{Admission, LaneIndex, Policy};
 pub use simulation::Simulation;

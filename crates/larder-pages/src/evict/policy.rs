@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The queues. Nodes are numbered by the caller (the catalogue's slots), linked by index: twelve
-//! bytes per segment.
+//! bytes per segment and per small file.
 
-use super::ghost::Ghost;
-
-/// The number of a segment in the catalogue.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Slot(pub(crate) u32);
+use super::{
+    ghost::Ghost,
+    nodes::{Nodes, Slot},
+};
 
 /// The number of a lane, which is that of its directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -22,8 +21,9 @@ pub(crate) struct Admission {
 }
 
 const NONE: u32 = u32::MAX;
-/// Weights are kept in units of a disk block, so that 16 bits hold a segment and its overhead.
-const WEIGHT_UNIT: u64 = 4096;
+/// Weights are kept in units of a disk sector, so that small files weigh what they take and 16
+/// bits hold a segment and its overhead.
+const WEIGHT_UNIT: u64 = 512;
 /// The share of a lane's bytes for newcomers: one in so many.
 const SMALL_SHARE: u64 = 10;
 /// A tick is one in so many of a lane's bytes.
@@ -36,7 +36,7 @@ const PROMOTE_AT: u8 = 2;
 const STEPS_FAIR: usize = 512;
 /// So many steps before giving up because everything seen is pinned.
 const STEPS_MAX: usize = 4096;
-/// The bounds of the ghost's table.
+/// The bounds of the ghost's table as it is made; it grows when small files need more.
 const GHOST_ENTRIES: std::ops::RangeInclusive<u64> = 1 << 10..=1 << 20;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -48,7 +48,7 @@ enum Queue {
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Node {
+pub(super) struct Node {
     newer: u32,
     older: u32,
     weight: u16,
@@ -58,7 +58,7 @@ struct Node {
 }
 
 impl Node {
-    const OUTSIDE: Self = Self { newer: NONE, older: NONE, weight: 0, state: 0, tick: 0 };
+    pub(super) const OUTSIDE: Self = Self { newer: NONE, older: NONE, weight: 0, state: 0, tick: 0 };
 
     fn frequency(self) -> u8 {
         self.state & 3
@@ -88,10 +88,11 @@ struct List {
     newest: u32,
     oldest: u32,
     weight: u64,
+    count: usize,
 }
 
 impl List {
-    const EMPTY: Self = Self { newest: NONE, oldest: NONE, weight: 0 };
+    const EMPTY: Self = Self { newest: NONE, oldest: NONE, weight: 0, count: 0 };
 }
 
 #[derive(Debug)]
@@ -120,7 +121,7 @@ impl Lane {
 /// The queues of all lanes.
 #[derive(Debug, Default)]
 pub(crate) struct Policy {
-    nodes: Vec<Node>,
+    nodes: Nodes,
     lanes: Vec<Lane>,
 }
 
@@ -168,11 +169,8 @@ impl Policy {
     }
 
     fn place(&mut self, slot: Slot, lane: LaneIndex, (queue, weight): (Queue, u16)) {
-        let at = slot.0 as usize;
-        if self.nodes.len() <= at {
-            self.nodes.resize(at + 1, Node::OUTSIDE);
-        }
-        let node = &mut self.nodes[at];
+        self.nodes.make_room(slot);
+        let node = &mut self.nodes[slot.0];
         node.set(queue, 0);
         node.weight = weight;
         node.tick = self.lanes[lane.0 as usize].tick();
@@ -182,7 +180,7 @@ impl Policy {
     /// The segment was read.
     pub(crate) fn touch(&mut self, slot: Slot, lane: LaneIndex) {
         let tick = self.lanes[lane.0 as usize].tick();
-        let node = &mut self.nodes[slot.0 as usize];
+        let node = &mut self.nodes[slot.0];
         if node.tick != tick {
             node.tick = tick;
             node.set(node.queue(), node.frequency() + 1);
@@ -192,7 +190,7 @@ impl Policy {
     /// The segment has grown or shrunk to `weight`.
     pub(crate) fn resize(&mut self, slot: Slot, lane: LaneIndex, weight: u64) {
         let new = units(weight);
-        let node = &mut self.nodes[slot.0 as usize];
+        let node = &mut self.nodes[slot.0];
         let old = std::mem::replace(&mut node.weight, new);
         let queue = node.queue();
         let lane = &mut self.lanes[lane.0 as usize];
@@ -204,17 +202,23 @@ impl Policy {
     /// The segment is gone, for another reason than eviction.
     pub(crate) fn forget(&mut self, slot: Slot, lane: LaneIndex) {
         self.unlink(slot.0, lane);
-        self.nodes[slot.0 as usize].set(Queue::Outside, 0);
+        self.nodes[slot.0].set(Queue::Outside, 0);
     }
 
     /// The segment was evicted: the ghost remembers a newcomer's name.
     pub(crate) fn evicted(&mut self, slot: Slot, lane: LaneIndex, hash: u64) {
-        let newcomer = self.nodes[slot.0 as usize].queue() == Queue::Small;
+        let newcomer = self.nodes[slot.0].queue() == Queue::Small;
         self.forget(slot, lane);
         if newcomer {
             let lane = &mut self.lanes[lane.0 as usize];
             lane.ghost.remember(hash, lane.admitted * WEIGHT_UNIT);
+            lane.ghost.grow_for(lane.small.count + lane.main.count);
         }
+    }
+
+    /// Nothing of a slab is in any queue any more.
+    pub(crate) fn drop_group(&mut self, group: u32) {
+        self.nodes.drop_group(group);
     }
 
     /// The segment of `lane` that should go next. It stays where it is until
@@ -234,7 +238,7 @@ impl Policy {
             if oldest == NONE {
                 return None;
             }
-            let node = self.nodes[oldest as usize];
+            let node = self.nodes[oldest];
             if is_pinned(Slot(oldest)) {
                 // Somebody reads it right now. In the small queue it moves on, or a pinned
                 // newcomer at the end would hide all others behind it.
@@ -254,7 +258,7 @@ impl Policy {
 
     fn requeue(&mut self, at: u32, lane: LaneIndex, (queue, frequency): (Queue, u8)) {
         self.unlink(at, lane);
-        self.nodes[at as usize].set(queue, frequency);
+        self.nodes[at].set(queue, frequency);
         self.push(at, lane, queue);
     }
 
@@ -264,31 +268,33 @@ impl Policy {
         if before == NONE {
             list.oldest = at;
         } else {
-            self.nodes[before as usize].newer = at;
+            self.nodes[before].newer = at;
         }
-        let node = &mut self.nodes[at as usize];
+        let node = &mut self.nodes[at];
         node.newer = NONE;
         node.older = before;
         list.weight += u64::from(node.weight);
+        list.count += 1;
     }
 
     fn unlink(&mut self, at: u32, lane: LaneIndex) {
-        let node = self.nodes[at as usize];
+        let node = self.nodes[at];
         let list = self.lanes[lane.0 as usize].list(node.queue());
         if node.newer == NONE {
             list.newest = node.older;
         } else {
-            self.nodes[node.newer as usize].older = node.older;
+            self.nodes[node.newer].older = node.older;
         }
         if node.older == NONE {
             list.oldest = node.newer;
         } else {
-            self.nodes[node.older as usize].newer = node.newer;
+            self.nodes[node.older].newer = node.newer;
         }
         list.weight -= u64::from(node.weight);
+        list.count -= 1;
     }
 }
 
 fn units(weight: u64) -> u16 {
-    u16::try_from(weight.div_ceil(WEIGHT_UNIT)).expect("a segment weighs less than 256 MiB")
+    u16::try_from(weight.div_ceil(WEIGHT_UNIT)).expect("a segment weighs less than 32 MiB")
 }

@@ -2,7 +2,9 @@
 //! How pages come in: a bounded queue that never makes its caller wait, and threads that make
 //! room, write, and record.
 
+mod place;
 mod queue;
+mod small;
 mod write;
 
 pub(crate) use queue::{Batch, Done, Job, Queue, Queued, Waiting};

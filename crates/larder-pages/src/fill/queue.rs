@@ -14,10 +14,13 @@ use std::{
 
 use larder_core::{ContentId, SegmentIndex};
 
-use crate::{IndexKey, NewPage, NotKept, PutOutcome};
+use crate::{IndexKey, NewPage, NotKept, PutOutcome, slab};
 
 /// The most segments that wait for a second look.
 const CHECKS_MAX: usize = 1024;
+
+/// The most small files that are written together.
+const SMALLS_MAX: usize = 128;
 
 /// Tells the caller of `put` what became of its page: exactly once, also if a thread dies.
 pub(crate) struct Done(Option<Box<dyn FnOnce(PutOutcome) + Send>>);
@@ -80,6 +83,10 @@ impl Batch {
 /// What a fill thread does next.
 pub(crate) enum Job {
     Write(Batch),
+    /// Small files, each of its own content.
+    WriteSmall(Vec<Queued>),
+    /// Slots of removed small files have no reader any more.
+    Sweep,
     /// A reader found that this segment is not what the catalogue says.
     Check(IndexKey),
 }
@@ -95,6 +102,10 @@ pub(crate) enum Waiting {
 struct State {
     groups: HashMap<Group, VecDeque<Queued>>,
     order: VecDeque<Group>,
+    smalls: VecDeque<Queued>,
+    /// Whose turn it is: small files and groups alternate.
+    smalls_next: bool,
+    sweep: bool,
     checks: VecDeque<IndexKey>,
     /// Bytes waiting or being written.
     bytes: u64,
@@ -144,6 +155,11 @@ impl Queue {
             return Err((queued, NotKept::QueueFull));
         }
         state.bytes += bytes;
+        if slab::is_small(queued.page.length) {
+            state.smalls.push_back(queued);
+            self.work.notify_one();
+            return Ok(());
+        }
         let waiting = state.groups.entry(group).or_default();
         waiting.push_back(queued);
         if waiting.len() == 1 {
@@ -161,6 +177,13 @@ impl Queue {
             state.checks.push_back(key);
             self.work.notify_one();
         }
+    }
+
+    /// Asks for slots to be freed that have no reader any more.
+    pub(crate) fn sweep(&self) {
+        let mut state = self.state();
+        state.sweep = true;
+        self.work.notify_one();
     }
 
     /// Records are loaded: jobs may be given out.
@@ -192,9 +215,11 @@ impl Queue {
                 if let Some(key) = state.checks.pop_front() {
                     return Some((Job::Check(key), 0));
                 }
-                if let Some(batch) = self.next_batch(&mut state) {
-                    let bytes = batch.bytes();
-                    return Some((Job::Write(batch), bytes));
+                if std::mem::take(&mut state.sweep) {
+                    return Some((Job::Sweep, 0));
+                }
+                if let Some((job, bytes)) = self.next_write(&mut state) {
+                    return Some((job, bytes));
                 }
             }
             if state.closed {
@@ -235,13 +260,42 @@ impl Queue {
         state.abandoned = true;
         state.order.clear();
         let groups = std::mem::take(&mut state.groups);
+        let smalls = std::mem::take(&mut state.smalls);
         let ended = state.threads == 0;
         drop(state);
         self.work.notify_all();
-        for queued in groups.into_values().flatten() {
+        for queued in groups.into_values().flatten().chain(smalls) {
             queued.tell(PutOutcome::NotKept(NotKept::Closed));
         }
         ended
+    }
+
+    fn next_write(&self, state: &mut State) -> Option<(Job, u64)> {
+        state.smalls_next = !state.smalls_next;
+        if state.smalls_next && !state.smalls.is_empty() {
+            return Some(self.next_smalls(state));
+        }
+        if let Some(batch) = self.next_batch(state) {
+            let bytes = batch.bytes();
+            return Some((Job::Write(batch), bytes));
+        }
+        (!state.smalls.is_empty()).then(|| self.next_smalls(state))
+    }
+
+    fn next_smalls(&self, state: &mut State) -> (Job, u64) {
+        let mut files = Vec::new();
+        let mut bytes = 0;
+        while let Some(next) = state.smalls.front() {
+            let length = next.page.bytes.length();
+            let full = files.len() == SMALLS_MAX || bytes + length > self.batch_bytes_max;
+            if full && !files.is_empty() {
+                self.work.notify_one();
+                break;
+            }
+            bytes += length;
+            files.extend(state.smalls.pop_front());
+        }
+        (Job::WriteSmall(files), bytes)
     }
 
     fn next_batch(&self, state: &mut State) -> Option<Batch> {

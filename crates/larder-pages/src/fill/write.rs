@@ -10,9 +10,9 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
-use larder_core::{ContentId, Error, Result};
+use larder_core::{ContentId, Error, Result, SegmentIndex};
 
-use super::{Batch, Job, Queued};
+use super::{Batch, Job, Queued, place, small};
 use crate::{
     IndexKey, NotKept, PutOutcome, backing,
     catalogue::SEGMENT_OVERHEAD,
@@ -33,6 +33,8 @@ pub(crate) fn run(shelf: &Shelf) {
     while let Some((job, bytes)) = shelf.queue.next() {
         let worked = catch_unwind(AssertUnwindSafe(|| match job {
             Job::Write(batch) => fill(shelf, batch),
+            Job::WriteSmall(files) => small::fill(shelf, files),
+            Job::Sweep => shelf.sweep_slots(),
             Job::Check(key) => {
                 if let Err(error) = check(shelf, key) {
                     tracing::warn!(%error, "could not check a segment");
@@ -165,12 +167,7 @@ impl Writing<'_> {
             self.leave(content);
             catalogue = self.shelf.catalogue();
         }
-        let lanes = self.shelf.lanes().zip(&catalogue.lanes);
-        let weights: Vec<(LaneIndex, u64)> = lanes
-            .filter(|(_, lane)| lane.takes_pages())
-            .map(|(at, lane)| (at, lane.quota.placement_weight()))
-            .collect();
-        by_weight(content, &weights).ok_or(NotKept::DiskFault)
+        place::choose(self.shelf, &catalogue, content).ok_or(NotKept::DiskFault)
     }
 
     /// Takes a content off a directory that takes nothing more, so that it can begin anew
@@ -277,41 +274,16 @@ impl Writing<'_> {
                 return NotKept::DiskFault;
             }
         };
-        match Trouble::of(error) {
-            Trouble::Full => {
-                self.shelf.file_system_was_full(directory, self.cost, error);
-                NotKept::NoRoom
-            }
-            Trouble::Passing => {
-                tracing::warn!(%error, "could not write pages; they are not kept");
-                NotKept::DiskFault
-            }
-            Trouble::Broken => {
-                self.shelf.fault(directory, error);
-                NotKept::DiskFault
-            }
-        }
+        place::judge(self.shelf, directory, error, self.cost)
     }
-}
-
-/// A choice by weight that depends on the content alone while the weights stand, so that fills
-/// of one content on several threads agree.
-fn by_weight(content: ContentId, weights: &[(LaneIndex, u64)]) -> Option<LaneIndex> {
-    let total: u64 = weights.iter().map(|(_, weight)| weight).sum();
-    let point = (u128::from(total) * u128::from(content.0 as u64)) >> 64;
-    let mut point = u64::try_from(point).expect("a fraction of the total");
-    for (directory, weight) in weights {
-        if point < *weight {
-            return Some(*directory);
-        }
-        point -= weight;
-    }
-    weights.first().map(|(directory, _)| *directory)
 }
 
 /// A reader met a segment that is not what the catalogue says: compares it with its record and
 /// its file, and drops what is not there.
 fn check(shelf: &Shelf, key: IndexKey) -> Result<()> {
+    if key.segment == SegmentIndex(0) {
+        shelf.check_small(key.content);
+    }
     let _stripe = shelf.stripe(key.content);
     let (found, pages) = {
         let catalogue = shelf.catalogue();
@@ -335,24 +307,4 @@ fn check(shelf: &Shelf, key: IndexKey) -> Result<()> {
     let record = record.filter(|record| record.directory == id && record.length == found.length);
     let claimed = record.map_or(PageSet::default(), |record| record.pages());
     shelf.drop_pages(key, &pages.minus(&claimed))
-}
-
-#[cfg(test)]
-mod tests {
-    use larder_core::ContentId;
-
-    use super::{LaneIndex, by_weight};
-
-    #[test]
-    fn placement_follows_the_weights() {
-        let weights = [(LaneIndex(0), 100), (LaneIndex(1), 300)];
-        let mut second = 0;
-        for name in 0..4000_u64 {
-            let content = ContentId(u128::from(name.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
-            second += u32::from(by_weight(content, &weights) == Some(LaneIndex(1)));
-        }
-        assert!((2800..3200).contains(&second), "{second}");
-        assert_eq!(by_weight(ContentId(u128::MAX), &[]), None);
-        assert_eq!(by_weight(ContentId(u128::MAX), &weights), Some(LaneIndex(1)));
-    }
 }

@@ -6,7 +6,7 @@ use std::{
     collections::BTreeMap,
     fs,
     os::unix::fs::{FileExt, MetadataExt},
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, mpsc},
     time::Duration,
 };
@@ -132,15 +132,24 @@ pub(crate) fn check(name: u64, length: u64, range: ByteRange, pieces: &[Piece]) 
     reading
 }
 
-/// The bytes that the backing files below `directory` take on disk.
+/// The bytes that backing files and slabs below `directory` take on disk.
 pub(crate) fn allocated(directory: &Path) -> u64 {
-    files(directory).iter().map(|(_, bytes)| bytes).sum()
+    files(directory).iter().chain(&slabs(directory)).map(|(_, bytes)| bytes).sum()
 }
 
 /// Every backing file below `directory` with what it takes on disk.
-pub(crate) fn files(directory: &Path) -> Vec<(std::path::PathBuf, u64)> {
+pub(crate) fn files(directory: &Path) -> Vec<(PathBuf, u64)> {
     let fans = fs::read_dir(directory.join("pages")).expect("there are pages");
-    let files = fans.flat_map(|fan| fs::read_dir(fan.unwrap().path()).unwrap());
+    fans.flat_map(|fan| files_in(&fan.unwrap().path())).collect()
+}
+
+/// Every slab below `directory` with what it takes on disk.
+pub(crate) fn slabs(directory: &Path) -> Vec<(PathBuf, u64)> {
+    files_in(&directory.join("slabs"))
+}
+
+fn files_in(folder: &Path) -> Vec<(PathBuf, u64)> {
+    let Ok(files) = fs::read_dir(folder) else { return Vec::new() };
     // A file may be unlinked while the directory is read.
     let sizes = files.filter_map(|file| {
         let file = file.unwrap();

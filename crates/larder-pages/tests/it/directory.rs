@@ -8,10 +8,13 @@ use larder_pages::{DirectoryOptions, MemoryIndex, Options, PageStore, PutOutcome
 use tempfile::tempdir;
 
 use crate::bench::{
-    allocated, content, eventually, files, new_page, open, options, put, put_all, read_all,
+    allocated, check, content, eventually, files, new_page, open, options, put, put_all, read_all,
+    slabs,
 };
 
 const MIB: u64 = 1 << 20;
+/// Too long for a slab.
+const LONG: u64 = (1 << 16) + 300;
 
 fn refused(options: Options) -> Error {
     let index = Arc::new(MemoryIndex::new());
@@ -73,8 +76,8 @@ fn unusable_directories_are_named_in_one_sentence() {
 
     let later = scratch.path().join("later");
     fs::create_dir(&later).unwrap();
-    fs::write(later.join("format"), "larder-pages 2\n").unwrap();
-    assert!(refused_at(&later).message().contains("'larder-pages 2'"));
+    fs::write(later.join("format"), "larder-pages 3\n").unwrap();
+    assert!(refused_at(&later).message().contains("'larder-pages 3'"));
 }
 
 #[test]
@@ -151,18 +154,21 @@ fn records_of_a_directory_that_was_swapped_are_dropped() {
     let (first, second) = (tempdir().unwrap(), tempdir().unwrap());
     let index = Arc::new(MemoryIndex::new());
     let store = open(first.path(), 8 * MIB, index.clone());
-    put(&store, 1, 0, 100);
+    put(&store, 1, 0, LONG);
+    put(&store, 3, 0, 100);
     store.close().unwrap();
     drop(store);
     let other = open(second.path(), 8 * MIB, index.clone());
-    assert!(read_all(&other, 1, 100).good.is_empty());
+    assert!(read_all(&other, 1, LONG).good.is_empty());
+    assert!(read_all(&other, 3, 100).good.is_empty());
     assert_eq!(other.remove(content(1)).unwrap(), 0);
-    assert_eq!(put(&other, 2, 0, 100), PutOutcome::Kept);
+    assert_eq!(put(&other, 2, 0, LONG), PutOutcome::Kept);
     other.close().unwrap();
     drop(other);
-    // Back to the first: nobody knows its pages any more, so they go.
+    // Back to the first: nobody knows its pages any more, so they go. Slabs know themselves.
     let again = open(first.path(), 8 * MIB, index);
-    assert!(read_all(&again, 1, 100).good.is_empty());
+    assert!(read_all(&again, 1, LONG).good.is_empty());
+    assert_eq!(read_all(&again, 3, 100).good, [0]);
     eventually("the orphan goes", || files(first.path()).is_empty());
 }
 
@@ -198,7 +204,7 @@ fn a_directory_joins_while_the_store_is_open() {
     let (first, second) = (tempdir().unwrap(), tempdir().unwrap());
     let index = Arc::new(MemoryIndex::new());
     let store = open(first.path(), 4 * MIB, index.clone());
-    let length = 1 << 16;
+    let length = LONG;
     for name in 0..20 {
         assert_eq!(put(&store, name, 0, length), PutOutcome::Kept);
     }
@@ -282,24 +288,72 @@ fn a_drain_waits_for_readers_and_can_be_taken_back() {
     let index = Arc::new(MemoryIndex::new());
     let store = PageStore::open(both, index, Arc::new(Metrics::new())).unwrap();
     for name in 0..40 {
-        put(&store, name, 0, 100);
+        put(&store, name, 0, LONG);
     }
-    let whole = larder_core::ByteRange { start: 0, end: 100 };
-    let held: Vec<_> = (0..40).map(|name| store.get(content(name), 100, whole)).collect();
+    let whole = larder_core::ByteRange { start: 0, end: 1 << 16 };
+    let held: Vec<_> = (0..40).map(|name| store.get(content(name), LONG, whole)).collect();
     store.drain_directory(first.path()).unwrap();
     for name in 0..40 {
-        assert_eq!(read_all(&store, name, 100).good, [0], "what is held goes on being read");
+        assert_eq!(read_all(&store, name, LONG).good, [0], "what is held goes on being read");
     }
     assert_eq!(standing(&store, first.path()), Standing::Draining);
     store.resume_directory(first.path()).unwrap();
     assert_eq!(standing(&store, first.path()), Standing::Serving);
     drop(held);
     for name in 0..40 {
-        assert_eq!(read_all(&store, name, 100).good, [0]);
+        assert_eq!(read_all(&store, name, LONG).good, [0]);
     }
     store.drain_directory(first.path()).unwrap();
     eventually("it is drained", || standing(&store, first.path()) == Standing::Drained);
     assert!(files(first.path()).is_empty() && !files(second.path()).is_empty());
+}
+
+#[test]
+fn draining_small_files_waits_for_their_readers() {
+    let (first, second) = (tempdir().unwrap(), tempdir().unwrap());
+    let both = options(&[(first.path(), 8 * MIB), (second.path(), 8 * MIB)]);
+    let index = Arc::new(MemoryIndex::new());
+    let store = PageStore::open(both.clone(), index.clone(), Arc::new(Metrics::new())).unwrap();
+    let length = |name: u64| 1 + name * 1599;
+    let whole = |name| larder_core::ByteRange { start: 0, end: length(name) };
+    for name in 0..40 {
+        assert_eq!(put(&store, name, 0, length(name)), PutOutcome::Kept);
+    }
+    assert!(!slabs(first.path()).is_empty() && !slabs(second.path()).is_empty());
+    let hold = |name| (name, store.get(content(name), length(name), whole(name)));
+    let held: Vec<_> = (0..40).map(hold).collect();
+    store.drain_directory(first.path()).unwrap();
+    eventually("its slabs go", || slabs(first.path()).is_empty());
+    assert_eq!(standing(&store, first.path()), Standing::Draining);
+    for (name, pieces) in &held {
+        assert_eq!(check(*name, length(*name), whole(*name), pieces).good, [0], "{name}");
+        assert_eq!(put(&store, *name, 0, length(*name)), PutOutcome::Kept);
+        assert_eq!(read_all(&store, *name, length(*name)).good, [0]);
+    }
+    drop(held);
+    eventually("it is drained", || standing(&store, first.path()) == Standing::Drained);
+    assert_eq!(store.usage().iter().map(|usage| usage.small_files).sum::<u64>(), 40);
+    store.resume_directory(first.path()).unwrap();
+    for name in 40..80 {
+        assert_eq!(put(&store, name, 0, 500), PutOutcome::Kept);
+    }
+    assert!(!slabs(first.path()).is_empty());
+}
+
+#[test]
+fn a_directory_without_slabs_is_read_and_gets_them() {
+    let directory = tempdir().unwrap();
+    let index = Arc::new(MemoryIndex::new());
+    let store = open(directory.path(), 8 * MIB, index.clone());
+    put(&store, 1, 0, LONG);
+    store.close().unwrap();
+    drop(store);
+    let format = directory.path().join("format");
+    fs::write(&format, "larder-pages 1\n").unwrap();
+    let store = open(directory.path(), 8 * MIB, index);
+    assert_eq!(read_all(&store, 1, LONG).good, [0]);
+    assert_eq!(put(&store, 2, 0, 100), PutOutcome::Kept);
+    assert_eq!(fs::read_to_string(&format).unwrap(), "larder-pages 2\n");
 }
 
 #[test]
@@ -320,7 +374,7 @@ fn one_unusable_disk_of_several_does_not_stop_a_start() {
     for name in 20..60 {
         assert_eq!(put(&store, name, 0, 100), PutOutcome::Kept);
     }
-    assert!(!files(bad.path()).is_empty());
+    assert!(!slabs(bad.path()).is_empty());
     fs::create_dir(bad.path().join("other")).unwrap();
     fs::create_dir(bad.path().join("other/format")).unwrap();
     assert_eq!(refused_at(&bad.path().join("other")).kind(), ErrorKind::Unavailable);

@@ -16,11 +16,17 @@ use crate::bench::{
 };
 
 const CAPACITY: u64 = 2 << 20;
-const NAMES: u64 = 6;
+const NAMES: u64 = 24;
 
-/// Each content has its own length, from less than a page to more than two segments.
+/// Each content has its own length, from less than a page to more than two segments. Three of
+/// four are small files, which share slabs.
 fn length(name: u64) -> u64 {
-    [100, PAGE_SIZE, 5 * PAGE_SIZE + 4097, 17 << 20, (33 << 20) + 1, 40 * PAGE_SIZE][name as usize]
+    let few = [5 * PAGE_SIZE + 4097, 17 << 20, (33 << 20) + 1, 40 * PAGE_SIZE];
+    let small = [1, 500, 512, 513, 1500, 4096, 5000, 20_000, PAGE_SIZE - 1, PAGE_SIZE];
+    match name % 4 {
+        0 => few[name as usize / 4 % few.len()],
+        _ => small[name as usize % small.len()],
+    }
 }
 
 #[derive(Debug, Clone)]

@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Small files: each lies whole in a slot of a slab, a large sparse file of one size class.
+//!
+//! `class`, `slots`, `entry`, `names` and `shelves` are pure; `resident` is what the catalogue
+//! does with small files; `file` is what lies on disk, `free` how slots are given back there and
+//! `load` how they are found again. Fills are in [`crate::fill`]. See ADR 19.
+
+mod bits;
+mod class;
+mod entry;
+mod file;
+mod free;
+mod load;
+mod names;
+mod read;
+mod resident;
+mod shelves;
+mod slots;
+
+pub(crate) use class::{Class, ENTRY_BYTES};
+pub(crate) use entry::{Entry, Header};
+pub(crate) use file::{create, open_for_writing, write_entries};
+pub(crate) use load::{forget, load, load_lane};
+pub(crate) use read::{get, is_here, verify};
+pub(crate) use resident::{Entered, SlabFile, SlabRoom, Taken};
+pub(crate) use shelves::{Number, Shelves};
+
+/// Whether a content of this length goes to a slab.
+pub(crate) fn is_small(length: u64) -> bool {
+    Class::of(length).is_some()
+}
