@@ -11,5 +11,6 @@ mod directory;
 mod model;
 mod power;
 mod rot;
+mod small;
 mod store;
 mod whole;
