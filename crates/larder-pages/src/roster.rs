@@ -115,11 +115,13 @@ pub(crate) fn add(shelf: &Arc<Shelf>, options: &DirectoryOptions) -> Result<()> 
     let opened = directory.open(&Random::new())?;
     let unrecorded = vouch(shelf, &directory, opened)?;
     // The lane first: whoever counts directories finds the lane of each.
-    shelf.catalogue().add_lane(Lane::new(Quota::new(opened.capacity, unrecorded)));
+    let new = Lane::new(Quota::new(opened.capacity, unrecorded));
+    shelf.catalogue().add_lane(Lane { standing: Standing::Drained, ..new });
     let lane = shelf.directories.push(directory).expect("there was a place a moment ago");
     if let Err(error) = slab::load_lane(shelf, lane) {
         shelf.fault(lane, &error);
     }
+    shelf.catalogue().lane(lane).standing = Standing::Serving;
     tracing::info!(directory = %shown, "a cache directory joins");
     compare_behind(shelf, lane)
 }

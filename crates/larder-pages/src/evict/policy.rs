@@ -58,7 +58,8 @@ pub(super) struct Node {
 }
 
 impl Node {
-    pub(super) const OUTSIDE: Self = Self { newer: NONE, older: NONE, weight: 0, state: 0, tick: 0 };
+    pub(super) const OUTSIDE: Self =
+        Self { newer: NONE, older: NONE, weight: 0, state: 0, tick: 0 };
 
     fn frequency(self) -> u8 {
         self.state & 3

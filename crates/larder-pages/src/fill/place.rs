@@ -42,12 +42,7 @@ fn by_weight(content: ContentId, weights: &[(LaneIndex, u64)]) -> Option<LaneInd
 }
 
 /// Writing `cost` bytes failed: what that means for the directory and for the caller.
-pub(super) fn judge(
-    shelf: &Shelf,
-    directory: LaneIndex,
-    error: &io::Error,
-    cost: u64,
-) -> NotKept {
+pub(super) fn judge(shelf: &Shelf, directory: LaneIndex, error: &io::Error, cost: u64) -> NotKept {
     match Trouble::of(error) {
         Trouble::Full => {
             shelf.file_system_was_full(directory, cost, error);

@@ -15,9 +15,7 @@ use crate::{
     catalogue::Candidate,
     evict::LaneIndex,
     shelf::{Shelf, lock},
-    slab::{
-        self, Class, ENTRY_BYTES, Entered, Entry, Header, Number, SlabFile, SlabRoom, Taken,
-    },
+    slab::{self, Class, ENTRY_BYTES, Entered, Entry, Header, Number, SlabFile, SlabRoom, Taken},
 };
 
 /// As for segments.
@@ -251,12 +249,7 @@ fn finish(shelf: &Shelf, mut run: Vec<Placed<'_>>, opened: &mut Opened) {
     }
 }
 
-fn write(
-    shelf: &Shelf,
-    slab: SlabFile,
-    run: &[Placed<'_>],
-    opened: &mut Opened,
-) -> io::Result<()> {
+fn write(shelf: &Shelf, slab: SlabFile, run: &[Placed<'_>], opened: &mut Opened) -> io::Result<()> {
     let Some(first) = run.first().map(|placed| placed.slot.number.slot()) else { return Ok(()) };
     if opened.as_ref().is_none_or(|(known, _)| *known != slab) {
         let file = slab::open_for_writing(shelf.root(slab.directory), slab.name)?;

@@ -3,18 +3,36 @@
 //!
 //! Slabs say themselves what lies in them, so there is nothing to compare: what has no valid
 //! entry is free, and what takes room beyond that is punched here, before anything is filled.
+//!
+//! Ten million files in a second or two: threads read and parse ahead, each slab is entered in
+//! the order it lies there, and only then are contents entered into the hash tables, a table at
+//! a time and each made large enough before, for else nearly every entry would miss the CPU's
+//! caches.
 
-use std::{fs, fs::File, io};
+use std::{
+    ffi::OsString,
+    fs::{self, File},
+    io,
+    sync::{
+        atomic::{AtomicUsize, Ordering},
+        mpsc::{SyncSender, sync_channel},
+    },
+    thread,
+};
 
 use super::{
-    entry::Entry,
+    entry::{Entry, Header},
     file,
+    names::Sorted,
     resident::{FoundSlab, SlabFile},
 };
 use crate::{evict::LaneIndex, shelf::Shelf};
 
-/// So many files are entered before readers get the lock again.
-const ENTER_MAX: usize = 1024;
+/// Threads that read ahead, and slabs that wait for being entered.
+const READERS: usize = 2;
+const AHEAD_MAX: usize = 8;
+/// The contents of so many slabs are entered together: 12 MiB for the time being.
+const TOGETHER: usize = 64;
 
 /// Reads the slabs of every directory that takes part. What cannot be read takes its directory
 /// out of service.
@@ -32,87 +50,112 @@ pub(crate) fn forget(shelf: &Shelf, directory: LaneIndex) {
     while shelf.drop_some_slab(directory) {}
 }
 
-/// Reads the slabs of a directory.
+/// A slab as it was read.
+struct Read {
+    name: u64,
+    file: File,
+    header: Option<Header>,
+    entries: Vec<(u32, Entry)>,
+}
+
+/// Reads the slabs of a directory that takes nothing yet.
 pub(crate) fn load_lane(shelf: &Shelf, directory: LaneIndex) -> io::Result<()> {
-    let found = match fs::read_dir(file::folder(shelf.root(directory))) {
+    let folder = file::folder(shelf.root(directory));
+    let found = match fs::read_dir(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         found => found?,
     };
-    let mut names = Vec::new();
-    for found in found {
-        // Names that are none of ours are left alone.
-        names.extend(file::name_of(&found?.file_name()));
-    }
+    let names: io::Result<Vec<OsString>> =
+        found.map(|found| found.map(|found| found.file_name())).collect();
+    // Names that are none of ours are left alone.
+    let mut names: Vec<u64> = names?.iter().filter_map(|name| file::name_of(name)).collect();
     names.sort_unstable();
-    for name in names {
-        if shelf.queue.is_closed() {
-            return Ok(());
+    let mut slabs = Vec::with_capacity(names.len());
+    let next = AtomicUsize::new(0);
+    let read = thread::scope(|scope| {
+        let (tell, told) = sync_channel(AHEAD_MAX);
+        for _ in 0..READERS.min(names.len()) {
+            let (tell, names, next) = (tell.clone(), &names, &next);
+            let reader = thread::Builder::new().name("larder-slabs".to_owned());
+            reader
+                .spawn_scoped(scope, move || read_ahead(shelf, directory, (names, next), &tell))?;
         }
-        load_slab(shelf, directory, name)?;
+        drop(tell);
+        told.iter().try_for_each(|read| enter(shelf, directory, read?, &mut slabs))
+    });
+    slabs.sort_unstable_by_key(|slab| slab.at);
+    list(shelf, &slabs);
+    for slab in slabs {
+        let empty = shelf.catalogue().slab_is_restored(slab);
+        if let Some(freeing) = empty {
+            shelf.catalogue().settle(freeing);
+            file::unlink(shelf.root(directory), slab.name)?;
+        }
     }
-    Ok(())
+    read
 }
 
-fn load_slab(shelf: &Shelf, directory: LaneIndex, name: u64) -> io::Result<()> {
-    let root = shelf.root(directory);
-    let slab = file::open_for_writing(root, name)?;
-    let header = file::header(&slab)?;
+fn read_ahead(
+    shelf: &Shelf,
+    directory: LaneIndex,
+    (names, next): (&[u64], &AtomicUsize),
+    tell: &SyncSender<io::Result<Read>>,
+) {
+    while let Some(name) = names.get(next.fetch_add(1, Ordering::Relaxed)) {
+        let read = read(shelf, directory, *name);
+        if shelf.queue.is_closed() || tell.send(read).is_err() {
+            return;
+        }
+    }
+}
+
+fn read(shelf: &Shelf, directory: LaneIndex, name: u64) -> io::Result<Read> {
+    let file = file::open_for_writing(shelf.root(directory), name)?;
+    let header = file::header(&file)?;
+    let mut entries = Vec::new();
+    if let Some(header) = &header {
+        if file.metadata()?.len() != header.class.file_bytes() {
+            file.set_len(header.class.file_bytes())?;
+        }
+        entries = file::entries(&file, header)?;
+    }
+    Ok(Read { name, file, header, entries })
+}
+
+/// Enters a slab with its files, which are not yet found by their contents.
+fn enter(
+    shelf: &Shelf,
+    directory: LaneIndex,
+    read: Read,
+    slabs: &mut Vec<SlabFile>,
+) -> io::Result<()> {
+    let Read { name, file, header, entries } = read;
     let known = header.and_then(|header| {
         let found = FoundSlab { directory, name, header };
-        shelf.catalogue().restore_slab(found)
+        shelf.catalogue().restore_slab(found, &entries)
     });
     let Some(known) = known else {
         // Nobody can say what lies there, or readers still hold what lay there before.
-        return file::unlink(root, name);
+        return file::unlink(shelf.root(directory), name);
     };
-    let entered = fill_in(shelf, &slab, &known);
-    let empty = shelf.catalogue().slab_is_restored(known);
-    if let Some(freeing) = empty {
-        shelf.catalogue().settle(freeing);
-        entered.and_then(|()| file::unlink(root, name))
-    } else {
-        entered
-    }
-}
-
-fn fill_in(shelf: &Shelf, slab: &File, known: &SlabFile) -> io::Result<()> {
-    if slab.metadata()?.len() != known.header.class.file_bytes() {
-        slab.set_len(known.header.class.file_bytes())?;
-    }
-    let entries = file::entries(slab, &known.header)?;
-    enter(shelf, slab, known, &entries)?;
-    punch_strays(shelf, slab, known)
-}
-
-fn enter(
-    shelf: &Shelf,
-    slab: &File,
-    known: &SlabFile,
-    entries: &[(u32, Entry)],
-) -> io::Result<()> {
-    for some in entries.chunks(ENTER_MAX) {
-        let mut twins = Vec::new();
-        {
-            let mut catalogue = shelf.catalogue();
-            for (slot, entry) in some {
-                if !catalogue.restore_small(known.at, *slot, *entry) {
-                    twins.push(*slot);
-                }
-            }
-        }
-        for slot in twins {
-            file::clear_entries(slab, &(slot..slot + 1))?;
-        }
+    slabs.push(known);
+    // A process that was killed may have written without an entry.
+    if file::allocated(&file)? > shelf.catalogue().slab_charge(known.at) {
+        let strays = shelf.catalogue().uncharged_blocks(known.at);
+        strays.iter().try_for_each(|blocks| file::punch(&file, blocks))?;
     }
     Ok(())
 }
 
-/// Frees what a process that was killed wrote without an entry.
-fn punch_strays(shelf: &Shelf, slab: &File, known: &SlabFile) -> io::Result<()> {
-    let charge = shelf.catalogue().slab_charge(known.at);
-    if file::allocated(slab)? <= charge {
-        return Ok(());
+/// Lets the files of these slabs be found by their contents.
+fn list(shelf: &Shelf, slabs: &[SlabFile]) {
+    shelf.catalogue().reserve_names(slabs);
+    for slabs in slabs.chunks(TOGETHER) {
+        let mut sorted = Sorted::default();
+        slabs.iter().for_each(|slab| shelf.catalogue().sort_names(slab, &mut sorted));
+        for table in sorted.tables() {
+            let twins = shelf.catalogue().list_restored(table);
+            twins.into_iter().for_each(|twin| shelf.free_slots(twin));
+        }
     }
-    let strays = shelf.catalogue().uncharged_blocks(known.at);
-    strays.iter().try_for_each(|blocks| file::punch(slab, blocks))
 }

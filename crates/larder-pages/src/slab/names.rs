@@ -27,9 +27,12 @@ impl Names {
         [content.0 as u64, (content.0 >> 64) as u64]
     }
 
+    pub(super) fn content(key: Key) -> ContentId {
+        ContentId(u128::from(key[1]) << 64 | u128::from(key[0]))
+    }
+
     /// The number of a content, if it is here; `key_of` tells the content of a number.
-    pub(super) fn find(&self, content: ContentId, key_of: impl Fn(u32) -> Key) -> Option<u32> {
-        let key = Self::key(content);
+    pub(super) fn find(&self, key: Key, key_of: impl Fn(u32) -> Key) -> Option<u32> {
         self.shards[shard(key)].find(key[0], |number| key_of(*number) == key).copied()
     }
 
@@ -38,10 +41,39 @@ impl Names {
         self.shards[shard(key)].insert_unique(key[0], number, |number| key_of(*number)[0]);
     }
 
+    /// Makes room for so many more; `key_of` tells the content of a number.
+    pub(super) fn reserve(&mut self, more: usize, key_of: impl Fn(u32) -> Key) {
+        // A little more than the mean, for the tables are not filled alike.
+        let each = more.div_ceil(SHARDS) + more.div_ceil(SHARDS) / 16;
+        for table in &mut self.shards {
+            table.reserve(each, |number| key_of(*number)[0]);
+        }
+    }
+
     pub(super) fn remove(&mut self, key: Key, number: u32) {
         if let Ok(found) = self.shards[shard(key)].find_entry(key[0], |known| *known == number) {
             found.remove();
         }
+    }
+}
+
+/// Numbers with their contents, those of one table together.
+#[derive(Debug)]
+pub(super) struct Sorted(Vec<Vec<(Key, u32)>>);
+
+impl Default for Sorted {
+    fn default() -> Self {
+        Self(vec![Vec::new(); SHARDS])
+    }
+}
+
+impl Sorted {
+    pub(super) fn push(&mut self, key: Key, number: u32) {
+        self.0[shard(key)].push((key, number));
+    }
+
+    pub(super) fn tables(&self) -> impl Iterator<Item = &[(Key, u32)]> {
+        self.0.iter().map(Vec::as_slice)
     }
 }
 

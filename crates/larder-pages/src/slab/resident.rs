@@ -13,6 +13,7 @@ use larder_core::ContentId;
 use super::{
     class::Class,
     entry::{Entry, Header},
+    names::{Key, Names, Sorted},
     shelves::{BLOCK_CHARGE, EMPTY_CHARGE, NewSlab, Number},
 };
 use crate::{
@@ -212,7 +213,8 @@ impl Catalogue {
             return Entered::Twin;
         }
         let (directory, weight) = (slab.directory, slab.class().slot_bytes());
-        self.smalls.list(number, entry);
+        self.smalls.note(number, entry);
+        self.smalls.list(number);
         let admission = Admission { lane: directory, hash: hash(entry.content), weight };
         self.policy.admit(Slot::small(number.0), admission);
         self.lane(directory).small_files += 1;
@@ -344,7 +346,7 @@ impl Catalogue {
 
     /// The small files of one slab of `directory`, the first at or behind `from`, and the slab
     /// after it: a way to visit all of them without holding the lock.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the scrubber walks the small files so"))]
+    #[expect(dead_code, reason = "for the scrubber, which comes next")]
     pub(crate) fn small_files(
         &self,
         directory: LaneIndex,
@@ -387,36 +389,67 @@ impl Catalogue {
     }
 }
 
-/// A slab as it is found at a start.
+/// Slabs as they are found at a start.
 impl Catalogue {
-    /// Enters a slab that was found, with nothing in it.
-    pub(crate) fn restore_slab(&mut self, found: FoundSlab) -> Option<SlabFile> {
+    /// Enters a slab that was found, with its files. `None` when the slab cannot be used.
+    pub(crate) fn restore_slab(
+        &mut self,
+        found: FoundSlab,
+        entries: &[(u32, Entry)],
+    ) -> Option<SlabFile> {
         let FoundSlab { directory, name, header } = found;
         if self.smalls.is_leaving(directory, name) {
             return None;
         }
         let incarnation = self.next_incarnation();
         let at = self.smalls.add(NewSlab { directory, name, header, incarnation })?;
-        self.count(directory, EMPTY_CHARGE);
         self.smalls.slab_mut(at).busy += 1;
+        let mut charged = EMPTY_CHARGE;
+        for (slot, entry) in entries {
+            let number = Number::new(at, *slot);
+            charged += self.smalls.take(number);
+            self.smalls.note(number, *entry);
+            let weight = header.class.slot_bytes();
+            let admission = Admission { lane: directory, hash: hash(entry.content), weight };
+            self.policy.restore(Slot::small(number.0), admission);
+        }
+        self.count(directory, charged);
+        self.lane(directory).small_files += entries.len() as u64;
         Some(self.slab_file(at))
     }
 
-    /// Enters a file that an entry claims. `false` when its content is known from elsewhere.
-    pub(crate) fn restore_small(&mut self, at: u32, slot: u32, entry: Entry) -> bool {
-        if self.small(entry.content).is_some() || self.find(entry.content).is_some() {
-            return false;
+    /// Makes room for the contents of restored slabs.
+    pub(crate) fn reserve_names(&mut self, slabs: &[SlabFile]) {
+        let listed = |file: &SlabFile| {
+            self.smalls.slab(file.at).files.iter().filter(|small| small.is_listed()).count()
+        };
+        let more = slabs.iter().map(listed).sum();
+        self.smalls.reserve_names(more);
+    }
+
+    /// Adds the contents of a restored slab to `sorted`.
+    pub(super) fn sort_names(&self, file: &SlabFile, sorted: &mut Sorted) {
+        for (slot, small) in (0..).zip(&self.smalls.slab(file.at).files) {
+            if small.is_listed() {
+                sorted.push(small.content(), Number::new(file.at, slot).0);
+            }
         }
-        let number = Number::new(at, slot);
-        let charged = self.smalls.take(number);
-        let slab = self.smalls.slab(at);
-        let (directory, weight) = (slab.directory, slab.class().slot_bytes());
-        self.count(directory, charged);
-        self.smalls.list(number, entry);
-        let admission = Admission { lane: directory, hash: hash(entry.content), weight };
-        self.policy.restore(Slot::small(number.0), admission);
-        self.lane(directory).small_files += 1;
-        true
+    }
+
+    /// Lets restored files be found by their contents. One whose content is here already goes;
+    /// the caller frees its slot.
+    pub(super) fn list_restored(&mut self, files: &[(Key, u32)]) -> Vec<Freeing> {
+        let mut twins = Vec::new();
+        for (key, number) in files {
+            let (content, number) = (Names::content(*key), Number(*number));
+            if self.smalls.find(content).is_some() || self.find(content).is_some() {
+                self.unlist_small(number, Leave::Removed);
+                twins.push(self.begin_freeing(number));
+            } else {
+                self.smalls.list_as(*key, number);
+            }
+        }
+        twins
     }
 
     /// Blocks of a slab that should take no room on disk.

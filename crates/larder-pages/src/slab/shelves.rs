@@ -59,7 +59,7 @@ pub(super) struct Small {
     holds: u16,
 }
 
-/// Set while the file is found by its content.
+/// Set until the file is taken out.
 const LISTED: u16 = 1 << 15;
 /// Set when a removed file's entry is cleared and only readers keep the slot.
 const WAITING: u16 = 1 << 14;
@@ -68,14 +68,19 @@ const HOLDS_MAX: u16 = WAITING - 1;
 impl Small {
     const NONE: Self = Self { content: [0; 2], checksum: 0, length_less_one: 0, holds: 0 };
 
+    pub(super) fn content(&self) -> Key {
+        self.content
+    }
+
     pub(super) fn entry(&self) -> Entry {
         Entry {
-            content: ContentId(u128::from(self.content[1]) << 64 | u128::from(self.content[0])),
+            content: Names::content(self.content),
             length: u32::from(self.length_less_one) + 1,
             checksum: self.checksum,
         }
     }
 
+    /// Whether a file lies here that was not taken out.
     pub(super) fn is_listed(&self) -> bool {
         self.holds & LISTED != 0
     }
@@ -209,15 +214,17 @@ impl Shelves {
 
     /// The small file with this content.
     pub(super) fn find(&self, content: ContentId) -> Option<Number> {
-        self.names.find(content, |number| self.small(Number(number)).content).map(Number)
+        self.names
+            .find(Names::key(content), |number| self.small(Number(number)).content)
+            .map(Number)
     }
 
     /// Slabs of a directory whose files are there, at or behind `from`.
     pub(super) fn next_of(&self, directory: LaneIndex, from: u32) -> Option<u32> {
         let here = |slab: &Slab| slab.directory == directory && !slab.leaving;
-        (from..).zip(self.slabs.get(from as usize..)?).find_map(|(at, slab)| {
-            slab.as_ref().is_some_and(here).then_some(at)
-        })
+        (from..)
+            .zip(self.slabs.get(from as usize..)?)
+            .find_map(|(at, slab)| slab.as_ref().is_some_and(here).then_some(at))
     }
 
     /// Whether a slab of this name left while readers still hold it.
@@ -268,7 +275,11 @@ impl Shelves {
     }
 
     /// A free slot of the class, and what giving it out would charge.
-    pub(super) fn find_free(&mut self, directory: LaneIndex, class: Class) -> Option<(Number, u64)> {
+    pub(super) fn find_free(
+        &mut self,
+        directory: LaneIndex,
+        class: Class,
+    ) -> Option<(Number, u64)> {
         let of = usize::from(class.number());
         while let Some(number) = self.lanes[directory.0 as usize].freed[of].pop() {
             // The slab may have gone and its number may be another's by now.
@@ -335,22 +346,32 @@ impl Shelves {
         u64::from(self.change(at, |slots| slots.uncharge(blocks))) * BLOCK_CHARGE
     }
 
-    /// A slot's file is found by its content from now on; it is not yet.
-    pub(super) fn list(&mut self, number: Number, entry: Entry) {
-        let content = Names::key(entry.content);
+    /// A file lies in this slot from now on; it is not found by its content yet.
+    pub(super) fn note(&mut self, number: Number, entry: Entry) {
         let length_less_one = u16::try_from(entry.length.saturating_sub(1));
         *self.small_mut(number) = Small {
-            content,
+            content: Names::key(entry.content),
             checksum: entry.checksum,
             length_less_one: length_less_one.expect("a small file has at most 64 KiB"),
             holds: LISTED,
         };
-        let (names, slabs) = (&mut self.names, &self.slabs);
-        names.insert(content, number.0, |number| {
-            let slab = slabs[Number(number).slab() as usize].as_ref();
-            let slab = slab.expect("a listed file's slab is there");
-            slab.files[Number(number).slot() as usize].content
-        });
+    }
+
+    /// A file is found by its content from now on; no other has that content.
+    pub(super) fn list(&mut self, number: Number) {
+        self.list_as(self.small(number).content, number);
+    }
+
+    /// The same for who knows the content, which lies far away.
+    pub(super) fn list_as(&mut self, content: Key, number: Number) {
+        let slabs = &self.slabs;
+        self.names.insert(content, number.0, |number| content_in(slabs, number));
+    }
+
+    /// Makes room for so many more that are found by their contents.
+    pub(super) fn reserve_names(&mut self, more: usize) {
+        let slabs = &self.slabs;
+        self.names.reserve(more, |number| content_in(slabs, number));
     }
 
     /// A slot's file is not found any more.
@@ -376,6 +397,12 @@ impl Shelves {
         self.lanes[gone.directory.0 as usize].taken -= bytes;
         bytes
     }
+}
+
+fn content_in(slabs: &[Option<Slab>], number: u32) -> Key {
+    let number = Number(number);
+    let slab = slabs[number.slab() as usize].as_ref().expect("a listed file's slab is there");
+    slab.files[number.slot() as usize].content
 }
 
 #[cfg(test)]
@@ -424,7 +451,8 @@ mod tests {
         let numbers: Vec<Number> = (0..3_000_u32).map(|slot| Number::new(0, slot)).collect();
         for (content, number) in (1..).zip(&numbers) {
             shelves.take(*number);
-            shelves.list(*number, entry(content));
+            shelves.note(*number, entry(content));
+            shelves.list(*number);
         }
         for (content, number) in (1..).zip(&numbers) {
             assert_eq!(shelves.find(ContentId(content)), Some(*number));

@@ -94,8 +94,7 @@ impl Slots {
     /// The data blocks of these free slots that no other slot needs, when any takes room.
     pub(super) fn idle_blocks(&self, slots: &Range<u32>) -> Option<Range<u32>> {
         let last = slots.end.checked_sub(1)?;
-        let mut blocks =
-            self.class.blocks_of(slots.start).start..self.class.blocks_of(last).end;
+        let mut blocks = self.class.blocks_of(slots.start).start..self.class.blocks_of(last).end;
         while !blocks.is_empty() && self.is_needed(blocks.start) {
             blocks.start += 1;
         }

@@ -5,7 +5,7 @@
 use std::{
     fs,
     io::{BufRead, BufReader, Write},
-    os::unix::process::ExitStatusExt,
+    os::unix::{fs::FileExt, process::ExitStatusExt},
     path::Path,
     process::{Command, Stdio},
     sync::{
@@ -14,27 +14,33 @@ use std::{
     },
 };
 
-use larder_core::{Random, Result};
+use larder_core::{ByteRange, Random, Result};
 use larder_pages::{Index, IndexKey, MemoryIndex, PutOutcome};
 use tempfile::tempdir;
 
 use crate::bench::{
     LossyIndex, allocated, content, eventually, files, new_page, open, put, put_all, read_all,
+    slabs,
 };
 
 const CAPACITY: u64 = 4 << 20;
 const LENGTH: u64 = 10 << 16;
 /// Contents of the killed child.
-const NAMES: u64 = 30;
+const NAMES: u64 = 80;
+/// Small files that are put together.
+const TOGETHER: u64 = 12;
 /// Set in the child: the directory to fill.
 const CHILD: &str = "LARDER_PAGES_CRASH_CHILD";
 /// Set in the child: `point hits`, where it dies by its own hand.
 const DIE_AT: &str = "LARDER_PAGES_CRASH_POINT";
 /// The moments at which a child dies. Evictions and removals come by all of them.
-const POINTS: [&str; 6] = [
+const POINTS: [&str; 9] = [
     "pages::create",
+    "pages::slab",
     "pages::fill",
     "pages::record",
+    "pages::entry",
+    "pages::clear",
     "pages::evict",
     "pages::punch",
     "pages::unlink",
@@ -179,13 +185,13 @@ impl Index for FileIndex {
     }
 }
 
-/// Files of one page or less, of one segment, and of several: evicting takes each kind apart in
-/// its own way.
+/// Small files (three of four, of a few classes), files of one segment and of several: evicting
+/// takes each kind apart in its own way.
 fn length(name: u64) -> u64 {
-    match name % 3 {
-        0 => 1 + name * 1999,
-        1 => LENGTH,
-        _ => (40 << 20) + 1,
+    match name % 8 {
+        0 => LENGTH,
+        4 => (40 << 20) + 1,
+        _ => [300, 500, 1400, 4096, 5000, 1 << 16][name as usize % 6],
     }
 }
 
@@ -211,10 +217,19 @@ fn fill_until_killed(directory: &Path) {
         let pages = length(name).div_ceil(1 << 16);
         let first = random.below(pages) as u32;
         let window = first..(pages as u32).min(first + 4);
-        put_all(&store, window.map(|page| new_page(name, page, length(name))).collect());
-        if random.below(10) == 0 {
-            store.remove(content(random.below(NAMES))).unwrap();
+        let mut new: Vec<_> = window.map(|page| new_page(name, page, length(name))).collect();
+        if pages == 1 {
+            let others = (name..NAMES).filter(|name| length(*name) <= 1 << 16);
+            new.extend(others.take(TOGETHER as usize).map(|name| new_page(name, 0, length(name))));
         }
+        put_all(&store, new);
+        let other = random.below(NAMES);
+        let held = store.get(content(other), length(other), ByteRange { start: 0, end: 1 << 16 });
+        if random.below(4) == 0 {
+            store.remove(content(random.below(NAMES))).unwrap();
+            store.remove(content(other)).unwrap();
+        }
+        drop(held);
         println!("filled");
     }
 }
@@ -278,6 +293,66 @@ fn kill_again_and_again(rounds: u32) {
     }
     assert!(survived > 0, "a crash does not cost everything");
     assert!(died_there > 0, "the moments are met");
+    // What is accounted for can be taken back, to the last byte.
+    let index = Arc::new(FileIndex::open(&directory.path().join("index")));
+    let store = open(&cache, CAPACITY, index);
+    (0..NAMES).for_each(|name| drop(store.remove(content(name)).unwrap()));
+    eventually("nothing has leaked", || allocated(&cache) == 0 && store.usage()[0].resident.0 == 0);
+}
+
+/// A slot that was written again although its entry still names what lay there before: the bytes
+/// are not what the entry says, and that is noticed.
+#[test]
+fn an_entry_of_before_does_not_pass_for_the_bytes_of_now() {
+    let directory = tempdir().unwrap();
+    let length = 900;
+    let store = open(directory.path(), CAPACITY, Arc::new(MemoryIndex::new()));
+    for name in 0..8 {
+        assert_eq!(put(&store, name, 0, length), PutOutcome::Kept);
+    }
+    let slab = slabs(directory.path())[0].0.clone();
+    let before = fs::read(&slab).unwrap();
+    for name in 0..8 {
+        store.remove(content(name)).unwrap();
+        assert_eq!(put(&store, 100 + name, 0, length), PutOutcome::Kept);
+    }
+    drop(store);
+    // The entries of before, the bytes of now, as after a kill between the two writes.
+    let file = fs::OpenOptions::new().write(true).open(&slab).unwrap();
+    file.write_all_at(&before[..4096], 0).unwrap();
+    let store = open(directory.path(), CAPACITY, Arc::new(MemoryIndex::new()));
+    for name in (0..8).chain(100..108) {
+        let reading = read_all(&store, name, length);
+        assert!(reading.good.is_empty(), "{name}");
+        store.verify(content(name), length, &reading.bad).unwrap();
+        assert!(read_all(&store, name, length).bad.is_empty());
+    }
+    eventually("nothing is left", || allocated(directory.path()) == 0);
+}
+
+#[test]
+fn what_no_entry_explains_goes_at_the_next_start() {
+    let directory = tempdir().unwrap();
+    let length = 3000;
+    let store = open(directory.path(), CAPACITY, Arc::new(MemoryIndex::new()));
+    for name in 0..200 {
+        assert_eq!(put(&store, name, 0, length), PutOutcome::Kept);
+    }
+    drop(store);
+    let (slab, before) = slabs(directory.path())[0].clone();
+    // All entries but those of the first 27 files.
+    let file = fs::OpenOptions::new().write(true).open(&slab).unwrap();
+    file.write_all_at(&[0; 6000], 32 + 27 * 32).unwrap();
+    fs::write(directory.path().join("slabs/0000000000abcdef"), "no slab").unwrap();
+    fs::write(directory.path().join("slabs/not-ours"), "x").unwrap();
+    let store = open(directory.path(), CAPACITY, Arc::new(MemoryIndex::new()));
+    let good = (0..200).filter(|name| read_all(&store, *name, length).good == [0]);
+    assert_eq!(good.count(), 27);
+    let (name, now) = slabs(directory.path()).into_iter().max_by_key(|(_, bytes)| *bytes).unwrap();
+    assert_eq!(name, slab);
+    assert!(now < before / 3, "{now} of {before}");
+    assert!(directory.path().join("slabs/not-ours").exists(), "what is not ours stays");
+    assert!(!directory.path().join("slabs/0000000000abcdef").exists());
 }
 
 /// Opens what a killed child left: no wrong byte, nothing beyond what is accounted for. Returns

@@ -12,23 +12,24 @@ use std::{
 
 use larder_core::Random;
 use larder_pages::{Index, PageStore};
+use rustix::fs::{SeekFrom, seek};
 use tempfile::tempdir;
 
 use crate::bench::{
-    LossyIndex, allocated, content, eventually, files, new_page, open, put_all, read_all,
+    LossyIndex, allocated, content, eventually, files, new_page, open, put_all, read_all, slabs,
 };
 
 const CAPACITY: u64 = 4 << 20;
-const NAMES: u64 = 24;
+const NAMES: u64 = 60;
 const BLOCK: usize = 4096;
 const SECTOR: u64 = 512;
 
-/// A page or less, one segment, two segments.
+/// Small files (three of four, of a few classes), one segment, two segments.
 fn length(name: u64) -> u64 {
-    match name % 3 {
-        0 => 1 + name * 2503,
-        1 => 10 << 16,
-        _ => (17 << 20) + 1,
+    match name % 8 {
+        0 => 10 << 16,
+        4 => (17 << 20) + 1,
+        _ => [400, 1300, 4096, 6000, 1 << 16][name as usize % 5],
     }
 }
 
@@ -43,15 +44,36 @@ type Disk = BTreeMap<PathBuf, OnDisk>;
 
 fn snapshot(directory: &Path) -> Disk {
     let mut disk = Disk::new();
-    for (path, _) in files(directory) {
+    for (path, _) in all_files(directory) {
         // It may be unlinked at this moment.
-        let Ok(bytes) = fs::read(&path) else { continue };
-        let blocks = (0_u64..).zip(bytes.chunks(BLOCK));
-        let blocks = blocks.filter(|(_, block)| **block != [0; BLOCK][..block.len()]);
-        let blocks = blocks.map(|(at, block)| (at, block.to_vec())).collect();
-        disk.insert(path, OnDisk { length: bytes.len() as u64, blocks });
+        let Ok(file) = fs::File::open(&path) else { continue };
+        let length = file.metadata().unwrap().len();
+        let mut blocks = BTreeMap::new();
+        for at in data(&file) {
+            let mut block = vec![0; BLOCK.min((length - at * BLOCK as u64) as usize)];
+            file.read_exact_at(&mut block, at * BLOCK as u64).unwrap();
+            if block.iter().any(|byte| *byte != 0) {
+                blocks.insert(at, block);
+            }
+        }
+        disk.insert(path, OnDisk { length, blocks });
     }
     disk
+}
+
+fn all_files(directory: &Path) -> Vec<(PathBuf, u64)> {
+    files(directory).into_iter().chain(slabs(directory)).collect()
+}
+
+/// The numbers of the blocks that are no hole.
+fn data(file: &fs::File) -> Vec<u64> {
+    let mut blocks = Vec::new();
+    let mut at = 0;
+    while let Ok(start) = seek(file, SeekFrom::Data(at)) {
+        at = seek(file, SeekFrom::Hole(start)).unwrap();
+        blocks.extend(start / BLOCK as u64..at.div_ceil(BLOCK as u64));
+    }
+    blocks
 }
 
 /// What is left of a block that was `old` at the last sync and was to become `new`.
@@ -76,7 +98,7 @@ fn survivor(old: Option<&Vec<u8>>, new: Option<&Vec<u8>>, random: &Random) -> Op
 /// Leaves on the disk a mixture of what was synced and what came after.
 fn cut_power(directory: &Path, synced: &Disk, random: &Random) {
     let now = snapshot(directory);
-    for (path, _) in files(directory) {
+    for (path, _) in all_files(directory) {
         fs::remove_file(path).unwrap();
     }
     let paths: BTreeSet<&PathBuf> = synced.keys().chain(now.keys()).collect();
@@ -111,7 +133,12 @@ fn work(store: &PageStore, index: &LossyIndex, random: &Random) {
         let pages = length(name).div_ceil(1 << 16) as u32;
         let first = random.below(u64::from(pages)) as u32;
         let window = first..pages.min(first + 6);
-        put_all(store, window.map(|page| new_page(name, page, length(name))).collect());
+        let mut new: Vec<_> = window.map(|page| new_page(name, page, length(name))).collect();
+        if pages == 1 {
+            let others = (name..NAMES).filter(|name| length(*name) <= 1 << 16).take(9);
+            new.extend(others.map(|name| new_page(name, 0, length(name))));
+        }
+        put_all(store, new);
         match random.below(12) {
             0 => drop(store.remove(content(random.below(NAMES))).unwrap()),
             1 | 2 => index.flush().unwrap(),
@@ -135,7 +162,7 @@ fn cut_again_and_again(cuts: u32) {
     let directory = tempdir().unwrap();
     let index = Arc::new(LossyIndex::default());
     let random = Random::new();
-    let (mut survived, mut torn) = (0, 0);
+    let (mut survived, mut torn) = ([0; 2], [0; 2]);
     for cut in 0..cuts {
         let store = open(directory.path(), CAPACITY, index.clone());
         work(&store, &index, &random);
@@ -148,8 +175,9 @@ fn cut_again_and_again(cuts: u32) {
         let store = open(directory.path(), CAPACITY, index.clone());
         for name in 0..NAMES {
             let reading = read_all(&store, name, length(name));
-            survived += reading.good.len();
-            torn += reading.bad.len();
+            let kind = usize::from(length(name) <= 1 << 16);
+            survived[kind] += reading.good.len();
+            torn[kind] += reading.bad.len();
             store.verify(content(name), length(name), &reading.bad).unwrap();
             assert!(read_all(&store, name, length(name)).bad.is_empty(), "dropped, cut {cut}");
         }
@@ -158,6 +186,6 @@ fn cut_again_and_again(cuts: u32) {
         });
         assert!(store.usage()[0].resident.0 <= CAPACITY, "cut {cut}");
     }
-    assert!(survived > 0, "a cut does not cost everything");
-    assert!(torn > 0, "pages were torn");
+    assert!(survived.iter().all(|pages| *pages > 0), "a cut does not cost everything");
+    assert!(torn.iter().all(|pages| *pages > 0), "pages and small files were torn");
 }

@@ -11,16 +11,18 @@ use std::{
 
 use larder_core::{ByteRange, ByteSize, Metrics, PAGE_SIZE, Random, Result};
 use larder_pages::{Index, IndexKey, PageStore};
+use rustix::fs::{SeekFrom, seek};
 use tempfile::tempdir;
 
-use crate::bench::{content, eventually, files, new_page, options, put_all, read};
+use crate::bench::{content, eventually, files, new_page, options, put_all, read, slabs};
 
 const CAPACITY: u64 = 32 << 20;
-const NAMES: u64 = 12;
+const NAMES: u64 = 16;
 
 /// From one byte to several segments.
 fn length(name: u64) -> u64 {
-    [1, 700, 4096, PAGE_SIZE, 3 * PAGE_SIZE + 5, (33 << 20) + 9][name as usize % 6]
+    let all = [1, 700, 3 * PAGE_SIZE + 5, 4096, PAGE_SIZE, 5000, (33 << 20) + 9, 30_000];
+    all[name as usize % all.len()]
 }
 
 /// The pages that are put: few, at both ends.
@@ -98,6 +100,23 @@ fn read_and_verify(store: &PageStore, name: u64) -> usize {
     bad.len()
 }
 
+/// Flips a bit of a slab where it has bytes: mostly of a file, sometimes of an entry.
+fn flip_slab(path: &Path, random: &Random) {
+    let file = fs::OpenOptions::new().read(true).write(true).open(path).unwrap();
+    let mut runs = Vec::new();
+    let mut at = 0;
+    while let Ok(start) = seek(&file, SeekFrom::Data(at)) {
+        at = seek(&file, SeekFrom::Hole(start)).unwrap();
+        runs.push(start..at);
+    }
+    let run = runs[random.below(runs.len() as u64) as usize].clone();
+    let at = run.start + random.below(run.end - run.start);
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, at).unwrap();
+    byte[0] ^= 1 << random.below(8);
+    file.write_all_at(&byte, at).unwrap();
+}
+
 /// Flips a bit of a file where it has bytes; `false` when it has none.
 fn flip_file(path: &Path, random: &Random) -> bool {
     let file = fs::OpenOptions::new().read(true).write(true).open(path).unwrap();
@@ -135,6 +154,10 @@ fn flip_bits(flips: usize) {
         match flip % 40 {
             39 => store = reopen_with_rot(store, (directory.path(), &index), &random),
             nth if nth % 3 == 0 => index.flip(&random),
+            nth if nth % 3 == 1 => {
+                let all = slabs(directory.path());
+                flip_slab(&all[random.below(all.len() as u64) as usize].0, &random);
+            }
             _ => {
                 let all = files(directory.path());
                 if let Some((path, _)) = all.get(random.below(all.len().max(1) as u64) as usize) {
