@@ -124,15 +124,20 @@ fn a_record_that_cannot_be_written_leaves_nothing_behind() {
 
 #[test]
 fn what_cannot_be_freed_stays_counted() {
-    for point in ["pages::punch", "pages::unlink"] {
+    for point in ["pages::punch", "pages::unlink", "pages::clear"] {
         let scenario = FailScenario::setup();
         let directory = tempdir().unwrap();
         let store = open(directory.path(), MIB, Arc::new(MemoryIndex::new()));
         // Segments of one long file are punched, short files are unlinked.
-        let (names, stride, length) =
-            if point == "pages::punch" { (1, 256, 1 << 32) } else { (64, 1, LENGTH) };
+        let (names, stride, length) = match point {
+            "pages::punch" => (1, 256, 1 << 32),
+            "pages::unlink" => (64, 1, LENGTH),
+            // Small files of another class each time.
+            _ => (64, 1, 0),
+        };
         fail::cfg(point, "return(EIO)").unwrap();
         for nth in 0..32 {
+            let length = if length == 0 { 30_000 + nth * 500 } else { length };
             let name = if names == 1 { 1 } else { nth };
             let page = if names == 1 { nth as u32 * stride } else { 0 };
             put(&store, name, page, length);
@@ -160,6 +165,123 @@ fn dying_between_write_and_record_leaks_nothing() {
     let store = open(directory.path(), 8 * MIB, index);
     eventually("the stray page goes", || allocated(directory.path()) == 2 * PAGE_SIZE);
     assert_eq!(read_all(&store, 1, LENGTH).good, [0]);
+    scenario.teardown();
+}
+
+const SMALL: u64 = 900;
+
+fn put_small(store: &PageStore, names: std::ops::Range<u64>) -> Vec<PutOutcome> {
+    put_all(store, names.map(|name| new_page(name, 0, SMALL)).collect())
+}
+
+fn good_small(store: &PageStore, names: std::ops::Range<u64>) -> usize {
+    names.filter(|name| read_all(store, *name, SMALL).good == [0]).count()
+}
+
+#[test]
+fn small_files_of_a_broken_disk_are_misses_until_it_comes_back() {
+    for point in ["pages::slab", "pages::fill", "pages::entry", "pages::clear"] {
+        let scenario = FailScenario::setup();
+        let (first, second) = (tempdir().unwrap(), tempdir().unwrap());
+        let both = options(&[(first.path(), 8 * MIB), (second.path(), 8 * MIB)]);
+        let index = Arc::new(MemoryIndex::new());
+        let store = PageStore::open(both, index, Arc::new(Metrics::new())).unwrap();
+        assert_eq!(put_small(&store, 0..60), [KEPT; 60]);
+        fail::cfg(point, "1*return(EIO)").unwrap();
+        match point {
+            "pages::clear" => drop(store.remove(content(60 - 1)).unwrap()),
+            // A class of which there is no slab yet.
+            "pages::slab" => assert_eq!(put(&store, 1000, 0, 5000), FAULT),
+            _ => assert_eq!(put(&store, 1000, 0, SMALL), FAULT),
+        }
+        let usage = store.usage();
+        let faulty = usage.iter().find(|usage| usage.fault.is_some()).unwrap();
+        let here = good_small(&store, 0..59);
+        assert!((1..59).contains(&here), "{point}: those of one disk are misses: {here}");
+        store.resume_directory(&faulty.path).unwrap();
+        assert!(store.usage().iter().all(|usage| usage.fault.is_none()));
+        eventually("they are compared", || store.usage().iter().all(|usage| !usage.comparing));
+        assert_eq!(good_small(&store, 0..59), 59, "{point}: nothing was lost");
+        for directory in [&first, &second] {
+            let usage = store.usage();
+            let usage = usage.iter().find(|usage| usage.path == directory.path()).unwrap();
+            assert!(allocated(directory.path()) <= usage.resident.0, "{point}");
+        }
+        assert_eq!(put_small(&store, 1000..1100), [KEPT; 100]);
+        (0..2000).for_each(|name| drop(store.remove(content(name)).unwrap()));
+        assert_eq!(allocated(first.path()) + allocated(second.path()), 0, "{point}");
+        assert!(store.usage().iter().all(|usage| usage.resident.0 == 0), "{point}");
+        scenario.teardown();
+    }
+}
+
+#[test]
+fn small_files_move_off_a_broken_disk_and_a_drain_lets_go_of_it() {
+    let scenario = FailScenario::setup();
+    let (first, second) = (tempdir().unwrap(), tempdir().unwrap());
+    let both = options(&[(first.path(), 8 * MIB), (second.path(), 8 * MIB)]);
+    let index = Arc::new(MemoryIndex::new());
+    let store = PageStore::open(both, index, Arc::new(Metrics::new())).unwrap();
+    assert_eq!(put_small(&store, 0..60), [KEPT; 60]);
+    let whole = ByteRange { start: 0, end: SMALL };
+    let held: Vec<_> = (0..60).map(|name| store.get(content(name), SMALL, whole)).collect();
+    fail::cfg("pages::fill", "1*return(EIO)").unwrap();
+    assert_eq!(put(&store, 1000, 0, SMALL), FAULT);
+    let usage = store.usage();
+    let faulty = usage.iter().find(|usage| usage.fault.is_some()).unwrap().path.clone();
+    assert_eq!(put_small(&store, 0..60), [KEPT; 60], "what is lost is put elsewhere");
+    assert_eq!(good_small(&store, 0..60), 60);
+    store.drain_directory(&faulty).unwrap();
+    let standing = || {
+        let usage = store.usage();
+        usage.iter().find(|usage| usage.path == faulty).unwrap().standing
+    };
+    for (name, pieces) in (0..).zip(&held) {
+        assert_eq!(bench::check(name, SMALL, whole, pieces).good, [0]);
+    }
+    drop(held);
+    eventually("it is let go of", || standing() == larder_pages::Standing::Drained);
+    assert_eq!(good_small(&store, 0..60), 60);
+    // What still lies there comes back, but for what lies elsewhere by now.
+    store.resume_directory(&faulty).unwrap();
+    assert_eq!(store.usage().iter().map(|usage| usage.small_files).sum::<u64>(), 60);
+    eventually("all that lies there is accounted for", || {
+        let usage = store.usage();
+        let usage = usage.iter().find(|usage| usage.path == faulty).unwrap();
+        allocated(&faulty) <= usage.resident.0
+    });
+    scenario.teardown();
+}
+
+#[test]
+fn small_files_that_meet_a_full_disk_or_a_defect_leave_nothing_behind() {
+    let scenario = FailScenario::setup();
+    let directory = tempdir().unwrap();
+    let store = open(directory.path(), 8 * MIB, Arc::new(MemoryIndex::new()));
+    let no_room = PutOutcome::NotKept(NotKept::NoRoom);
+    // More than next to nothing, or a full disk would be of no use at all.
+    assert_eq!(put_small(&store, 0..1000), [KEPT; 1000]);
+    let taken = || (allocated(directory.path()), store.usage()[0].resident);
+    let closed = PutOutcome::NotKept(NotKept::Closed);
+    for (point, outcome) in
+        [("pages::fill", no_room), ("pages::entry", no_room), ("pages::entry", closed)]
+    {
+        let before = taken();
+        let action = if outcome == no_room { "1*return(ENOSPC)" } else { "1*panic" };
+        fail::cfg(point, action).unwrap();
+        assert_eq!(put(&store, 5000, 0, SMALL), outcome);
+        fail::remove(point);
+        eventually("no more is taken than before", || taken() <= before);
+        assert!(store.usage()[0].fault.is_none());
+        assert!(good_small(&store, 0..1000) > 900);
+        assert_eq!(put(&store, 5000, 0, SMALL), KEPT, "others make room");
+        store.remove(content(5000)).unwrap();
+    }
+    let before = taken();
+    fail::cfg("pages::slab", "1*return(ENOSPC)").unwrap();
+    let outcome = put(&store, 5000, 0, 40_000);
+    assert!(outcome == no_room, "{outcome:?}");
+    assert!(taken() <= before);
     scenario.teardown();
 }
 
