@@ -20,7 +20,7 @@ use crate::{
     evict::{Admission, LaneIndex, Policy, Slot},
     lane::Lane,
     page_set::{BLOCK, PageSet},
-    segment::{Begun, Evicted, Filled, Found, NewSegment, Pinned},
+    segment::{Begun, Candidate, Evicted, Filled, Found, NewSegment, Pinned, Removed},
     slab::{Number, Shelves},
 };
 
@@ -65,16 +65,6 @@ struct Leaving {
     waits: u32,
 }
 
-/// What has to leave the disk after a content left the catalogue.
-#[derive(Debug)]
-pub(crate) struct Removed {
-    pub(crate) directory: LaneIndex,
-    pub(crate) incarnation: Incarnation,
-    pub(crate) segments: Vec<SegmentIndex>,
-    pub(crate) bytes: u64,
-    resident: u32,
-}
-
 /// What is resident.
 #[derive(Debug)]
 pub(crate) struct Catalogue {
@@ -94,13 +84,6 @@ pub(crate) struct Catalogue {
     pub(crate) smalls: Shelves,
     incarnations: u64,
     metrics: Arc<Metrics>,
-}
-
-/// What should leave a directory next.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Candidate {
-    Segment(IndexKey),
-    Small(Number),
 }
 
 impl Catalogue {

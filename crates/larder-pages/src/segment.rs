@@ -3,11 +3,14 @@
 //!
 //! Values only; what they mean for the accounts is decided in [`crate::catalogue`].
 
+use larder_core::SegmentIndex;
+
 use crate::{
     IndexKey,
     catalogue::Incarnation,
     evict::{LaneIndex, Slot},
     page_set::PageSet,
+    slab::Number,
 };
 
 /// A resident content, in short.
@@ -48,6 +51,24 @@ pub(crate) struct Evicted {
     pub(crate) bytes: u64,
     /// It was the last of its content: the file goes as a whole.
     pub(crate) last: bool,
+}
+
+/// What should leave a directory next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Candidate {
+    Segment(IndexKey),
+    Small(Number),
+}
+
+/// What has to leave the disk after a content left the catalogue.
+#[derive(Debug)]
+pub(crate) struct Removed {
+    pub(crate) directory: LaneIndex,
+    pub(crate) incarnation: Incarnation,
+    pub(crate) segments: Vec<SegmentIndex>,
+    pub(crate) bytes: u64,
+    /// Its number in the catalogue.
+    pub(crate) resident: u32,
 }
 
 /// A segment that comes in.

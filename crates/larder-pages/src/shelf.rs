@@ -25,14 +25,14 @@ use rustix::io::Errno;
 
 use crate::{
     Index, IndexKey, backing,
-    catalogue::{Candidate, Catalogue, Incarnation, Removed},
+    catalogue::{Catalogue, Incarnation},
     evict::LaneIndex,
     fill::Queue,
     page_set::PageSet,
     record::Record,
     recover,
     roster::Roster,
-    segment::{Evicted, Found},
+    segment::{Candidate, Evicted, Found, Removed},
     unflushed::Unflushed,
 };
 

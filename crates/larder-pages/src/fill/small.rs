@@ -12,8 +12,8 @@ use larder_core::{Random, SEGMENT_SIZE};
 use super::{Queued, place};
 use crate::{
     NewPage, NotKept, PutOutcome, backing,
-    catalogue::Candidate,
     evict::LaneIndex,
+    segment::Candidate,
     shelf::{Shelf, lock},
     slab::{self, Class, ENTRY_BYTES, Entered, Entry, Header, Number, SlabFile, SlabRoom, Taken},
 };

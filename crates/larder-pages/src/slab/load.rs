@@ -24,7 +24,8 @@ use super::{
     entry::{Entry, Header},
     file,
     names::Sorted,
-    resident::{FoundSlab, SlabFile},
+    resident::SlabFile,
+    restore::FoundSlab,
 };
 use crate::{evict::LaneIndex, shelf::Shelf};
 

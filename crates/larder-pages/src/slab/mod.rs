@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Small files: each lies whole in a slot of a slab, a large sparse file of one size class.
 //!
-//! `class`, `slots`, `entry`, `names` and `shelves` are pure; `resident` is what the catalogue
-//! does with small files; `file` is what lies on disk, `free` how slots are given back there and
-//! `load` how they are found again. Fills are in [`crate::fill`]. See ADR 19.
+//! `class`, `slots`, `entry`, `names` and `shelves` are pure; `resident` and `restore` are what
+//! the catalogue does with small files; `file` is what lies on disk, `free` how slots are given
+//! back there and `load` how they are found again. Fills are in [`crate::fill`]. See ADR 19.
 
 mod bits;
 mod class;
@@ -14,6 +14,7 @@ mod load;
 mod names;
 mod read;
 mod resident;
+mod restore;
 mod shelves;
 mod slots;
 

@@ -13,7 +13,6 @@ use larder_core::ContentId;
 use super::{
     class::Class,
     entry::{Entry, Header},
-    names::{Key, Names, Sorted},
     shelves::{BLOCK_CHARGE, EMPTY_CHARGE, NewSlab, Number},
 };
 use crate::{
@@ -74,7 +73,7 @@ pub(crate) enum Entered {
 #[derive(Debug)]
 pub(crate) struct Freeing {
     pub(crate) file: SlabFile,
-    slots: Range<u32>,
+    pub(super) slots: Range<u32>,
     pub(crate) step: Step,
 }
 
@@ -90,7 +89,7 @@ pub(crate) enum Step {
 
 /// Why a file is taken out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Leave {
+pub(super) enum Leave {
     Evicted,
     Removed,
 }
@@ -359,12 +358,12 @@ impl Catalogue {
         Some((files.collect(), at + 1))
     }
 
-    fn begin_freeing(&mut self, number: Number) -> Freeing {
+    pub(super) fn begin_freeing(&mut self, number: Number) -> Freeing {
         self.smalls.slab_mut(number.slab()).busy += 1;
         self.give_slot_back(number)
     }
 
-    fn unlist_small(&mut self, number: Number, why: Leave) {
+    pub(super) fn unlist_small(&mut self, number: Number, why: Leave) {
         let content = self.smalls.small(number).entry().content;
         let directory = self.smalls.slab(number.slab()).directory;
         let slot = Slot::small(number.0);
@@ -377,7 +376,7 @@ impl Catalogue {
     }
 
     /// Somebody is done with a slab; the last one forgets a slab that left.
-    fn work_done(&mut self, at: u32) {
+    pub(super) fn work_done(&mut self, at: u32) {
         let slab = self.smalls.slab_mut(at);
         slab.busy -= 1;
         if slab.leaving && slab.busy == 0 {
@@ -387,105 +386,6 @@ impl Catalogue {
             self.give_back(directory, bytes);
         }
     }
-}
-
-/// Slabs as they are found at a start.
-impl Catalogue {
-    /// Enters a slab that was found, with its files. `None` when the slab cannot be used.
-    pub(crate) fn restore_slab(
-        &mut self,
-        found: FoundSlab,
-        entries: &[(u32, Entry)],
-    ) -> Option<SlabFile> {
-        let FoundSlab { directory, name, header } = found;
-        if self.smalls.is_leaving(directory, name) {
-            return None;
-        }
-        let incarnation = self.next_incarnation();
-        let at = self.smalls.add(NewSlab { directory, name, header, incarnation })?;
-        self.smalls.slab_mut(at).busy += 1;
-        let mut charged = EMPTY_CHARGE;
-        for (slot, entry) in entries {
-            let number = Number::new(at, *slot);
-            charged += self.smalls.take(number);
-            self.smalls.note(number, *entry);
-            let weight = header.class.slot_bytes();
-            let admission = Admission { lane: directory, hash: hash(entry.content), weight };
-            self.policy.restore(Slot::small(number.0), admission);
-        }
-        self.count(directory, charged);
-        self.lane(directory).small_files += entries.len() as u64;
-        Some(self.slab_file(at))
-    }
-
-    /// Makes room for the contents of restored slabs.
-    pub(crate) fn reserve_names(&mut self, slabs: &[SlabFile]) {
-        let listed = |file: &SlabFile| {
-            self.smalls.slab(file.at).files.iter().filter(|small| small.is_listed()).count()
-        };
-        let more = slabs.iter().map(listed).sum();
-        self.smalls.reserve_names(more);
-    }
-
-    /// Adds the contents of a restored slab to `sorted`.
-    pub(super) fn sort_names(&self, file: &SlabFile, sorted: &mut Sorted) {
-        for (slot, small) in (0..).zip(&self.smalls.slab(file.at).files) {
-            if small.is_listed() {
-                sorted.push(small.content(), Number::new(file.at, slot).0);
-            }
-        }
-    }
-
-    /// Lets restored files be found by their contents. One whose content is here already goes;
-    /// the caller frees its slot.
-    pub(super) fn list_restored(&mut self, files: &[(Key, u32)]) -> Vec<Freeing> {
-        let mut twins = Vec::new();
-        for (key, number) in files {
-            let (content, number) = (Names::content(*key), Number(*number));
-            if self.smalls.find(content).is_some() || self.find(content).is_some() {
-                self.unlist_small(number, Leave::Removed);
-                twins.push(self.begin_freeing(number));
-            } else {
-                self.smalls.list_as(*key, number);
-            }
-        }
-        twins
-    }
-
-    /// Blocks of a slab that should take no room on disk.
-    pub(crate) fn uncharged_blocks(&self, at: u32) -> Vec<Range<u32>> {
-        let slots = &self.smalls.slab(at).slots;
-        let mut blocks = Vec::new();
-        let mut from = 0;
-        while let Some(run) = slots.uncharged(from) {
-            from = run.end;
-            blocks.push(run);
-        }
-        blocks
-    }
-
-    /// What a slab is charged.
-    pub(crate) fn slab_charge(&self, at: u32) -> u64 {
-        self.smalls.slab(at).charge()
-    }
-
-    /// All entries of a slab are entered. One in which nothing lies goes.
-    pub(crate) fn slab_is_restored(&mut self, file: SlabFile) -> Option<Freeing> {
-        if self.smalls.slab(file.at).slots.is_empty() && !self.smalls.slab(file.at).leaving {
-            self.smalls.leave(file.at);
-            return Some(Freeing { file, slots: 0..0, step: Step::Unlink });
-        }
-        self.work_done(file.at);
-        None
-    }
-}
-
-/// A slab that was found on disk.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct FoundSlab {
-    pub(crate) directory: LaneIndex,
-    pub(crate) name: u64,
-    pub(crate) header: Header,
 }
 
 /// A slab to make, or what is in the way.
@@ -501,6 +401,6 @@ fn new_slab_cost(class: Class) -> u64 {
 }
 
 /// Names are hashes already.
-fn hash(content: ContentId) -> u64 {
+pub(super) fn hash(content: ContentId) -> u64 {
     (content.0 >> 64) as u64 ^ content.0 as u64
 }
