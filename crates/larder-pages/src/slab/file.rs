@@ -113,6 +113,14 @@ pub(super) fn allocated(file: &File) -> io::Result<u64> {
     Ok(file.metadata()?.blocks() * 512)
 }
 
+/// The blocks that take room on disk.
+pub(super) fn data_blocks(file: &File) -> io::Result<Vec<Range<u32>>> {
+    // A slab has fewer blocks than 32 bits count.
+    let block = |offset: u64| u32::try_from(offset).unwrap_or(u32::MAX);
+    let data = backing::data(file)?.into_iter();
+    Ok(data.map(|data| block(data.start / BLOCK)..block(data.end.div_ceil(BLOCK))).collect())
+}
+
 pub(super) fn unlink(root: &Path, name: u64) -> io::Result<()> {
     fail_io!("pages::unlink");
     match fs::remove_file(path(root, name)) {

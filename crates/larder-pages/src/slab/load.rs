@@ -13,6 +13,7 @@ use std::{
     ffi::OsString,
     fs::{self, File},
     io,
+    ops::Range,
     sync::{
         atomic::{AtomicUsize, Ordering},
         mpsc::{SyncSender, sync_channel},
@@ -27,7 +28,7 @@ use super::{
     resident::SlabFile,
     restore::FoundSlab,
 };
-use crate::{evict::LaneIndex, shelf::Shelf};
+use crate::{disk::State, evict::LaneIndex, shelf::Shelf};
 
 /// Threads that read ahead, and slabs that wait for being entered.
 const READERS: usize = 2;
@@ -140,12 +141,26 @@ fn enter(
         return file::unlink(shelf.root(directory), name);
     };
     slabs.push(known);
-    // A process that was killed may have written without an entry.
-    if file::allocated(&file)? > shelf.catalogue().slab_charge(known.at) {
-        let strays = shelf.catalogue().uncharged_blocks(known.at);
-        strays.iter().try_for_each(|blocks| file::punch(&file, blocks))?;
+    punch_strays(shelf, &file, &known)
+}
+
+/// Frees what has no entry: a process that was killed wrote it, or a power cut tore its entry.
+fn punch_strays(shelf: &Shelf, file: &File, known: &SlabFile) -> io::Result<()> {
+    let state = shelf.directories[usize::from(known.directory.0)].opened().state;
+    // After a power cut files may have lost blocks too, and sums would hide one by the other.
+    let closed_well = matches!(state, State::Clean { .. });
+    let (charge, uncharged) = {
+        let catalogue = shelf.catalogue();
+        (catalogue.slab_charge(known.at), catalogue.uncharged_blocks(known.at))
+    };
+    if closed_well && file::allocated(file)? <= charge {
+        return Ok(());
     }
-    Ok(())
+    let data = file::data_blocks(file)?;
+    let has_data = |blocks: &&Range<u32>| {
+        data.iter().any(|data| data.start < blocks.end && blocks.start < data.end)
+    };
+    uncharged.iter().filter(has_data).try_for_each(|blocks| file::punch(file, blocks))
 }
 
 /// Lets the files of these slabs be found by their contents.
