@@ -175,6 +175,9 @@ impl LaneSlabs {
 #[derive(Debug, Default)]
 pub(crate) struct Shelves {
     slabs: Vec<Option<Slab>>,
+    slabs_free: Vec<u32>,
+    /// Slabs that left and are still used.
+    leaving: u32,
     lanes: Vec<LaneSlabs>,
     names: Names,
     /// Slots whose last reader is done.
@@ -229,10 +232,8 @@ impl Shelves {
 
     /// Whether a slab of this name left while readers still hold it.
     pub(super) fn is_leaving(&self, directory: LaneIndex, name: u64) -> bool {
-        let slabs = self.slabs.iter().flatten();
-        slabs
-            .filter(|slab| slab.directory == directory && slab.name == name)
-            .any(|slab| slab.leaving)
+        let it = |slab: &Slab| slab.leaving && slab.directory == directory && slab.name == name;
+        self.leaving > 0 && self.slabs.iter().flatten().any(it)
     }
 
     /// What the slabs of a directory are charged.
@@ -249,9 +250,10 @@ impl Shelves {
 
     /// Enters a slab in which nothing lies yet; `None` when there are too many.
     pub(super) fn add(&mut self, new: NewSlab) -> Option<u32> {
-        let free = self.slabs.iter().position(Option::is_none);
-        let at = u32::try_from(free.unwrap_or(self.slabs.len())).ok();
-        let at = at.filter(|at| *at < SLABS_MAX)?;
+        let at = match self.slabs_free.pop() {
+            Some(at) => at,
+            None => u32::try_from(self.slabs.len()).ok().filter(|at| *at < SLABS_MAX)?,
+        };
         let class = new.header.class;
         let slab = Slab {
             directory: new.directory,
@@ -267,8 +269,8 @@ impl Shelves {
         lane.name = lane.name.max(new.name);
         lane.taken += slab.charge();
         lane.open[usize::from(class.number())].insert(at);
-        match free {
-            Some(free) => self.slabs[free] = Some(slab),
+        match self.slabs.get_mut(at as usize) {
+            Some(free) => *free = Some(slab),
             None => self.slabs.push(Some(slab)),
         }
         Some(at)
@@ -388,12 +390,15 @@ impl Shelves {
         slab.leaving = true;
         let (lane, of) = (slab.directory.0 as usize, usize::from(slab.class().number()));
         self.lanes[lane].open[of].remove(&at);
+        self.leaving += 1;
     }
 
     /// A slab that was left and that nobody uses is forgotten; returns the bytes it was charged.
     pub(super) fn forget(&mut self, at: u32) -> u64 {
         let Some(gone) = self.slabs[at as usize].take() else { return 0 };
         let bytes = gone.charge();
+        self.slabs_free.push(at);
+        self.leaving -= u32::from(gone.leaving);
         self.lanes[gone.directory.0 as usize].taken -= bytes;
         bytes
     }

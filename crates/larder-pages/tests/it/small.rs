@@ -7,10 +7,11 @@ use std::{
     path::Path,
     process::Command,
     sync::{Arc, mpsc},
+    thread,
 };
 
 use larder_core::{ByteRange, Clock, PAGE_SIZE, PageIndex, Random};
-use larder_pages::{MemoryIndex, PageStore, Piece, PutOutcome};
+use larder_pages::{MemoryIndex, NotKept, PageStore, Piece, PutOutcome};
 use rustix::fs::{Advice, fadvise, statvfs};
 use tempfile::tempdir;
 
@@ -21,6 +22,7 @@ use crate::bench::{
 
 const MIB: u64 = 1 << 20;
 const KEPT: PutOutcome = PutOutcome::Kept;
+const CLOSED: PutOutcome = PutOutcome::NotKept(NotKept::Closed);
 
 fn put_small(store: &PageStore, names: impl Iterator<Item = u64>, length: u64) {
     let outcomes = put_all(store, names.map(|name| new_page(name, 0, length)).collect());
@@ -190,6 +192,48 @@ fn a_flipped_bit_and_a_lost_slab_are_misses() {
         store.usage()[0].resident.0 == 0
     });
     put_small(&store, 0..10, length);
+}
+
+#[test]
+fn threads_that_put_read_and_remove_the_same_files_never_meet() {
+    let directory = tempdir().unwrap();
+    let capacity = 2 * MIB;
+    let store = open(directory.path(), capacity, Arc::new(MemoryIndex::new()));
+    let length = |name: u64| [300, 1000, 1500, 5000, PAGE_SIZE, 3 * PAGE_SIZE][name as usize % 6];
+    thread::scope(|scope| {
+        for seed in 0..4 {
+            let store = &store;
+            scope.spawn(move || {
+                let random = Random::seeded(seed);
+                let mut held = Vec::new();
+                for _ in 0..300 {
+                    let first = random.below(120);
+                    let new = (first..first + 8).map(|name| new_page(name, 0, length(name)));
+                    let outcomes = put_all(store, new.collect());
+                    assert!(outcomes.iter().all(|outcome| *outcome != CLOSED));
+                    let name = random.below(128);
+                    let pieces = store.get(content(name), length(name), whole(length(name)));
+                    assert!(check(name, length(name), whole(length(name)), &pieces).bad.is_empty());
+                    held.push((name, pieces));
+                    if random.below(3) == 0 {
+                        store.remove(content(random.below(128))).unwrap();
+                    }
+                    if held.len() > 20 {
+                        for (name, pieces) in held.drain(..) {
+                            let reading = check(name, length(name), whole(length(name)), &pieces);
+                            assert!(reading.bad.is_empty(), "{name} went while it was held");
+                        }
+                    }
+                }
+            });
+        }
+    });
+    assert!(allocated(directory.path()) <= capacity);
+    for name in 0..128 {
+        store.remove(content(name)).unwrap();
+    }
+    eventually("all of it goes", || allocated(directory.path()) == 0);
+    assert_eq!(store.usage()[0].resident.0, 0);
 }
 
 /// How many files a run of this test makes; fewer where the disk has not the room.
