@@ -76,7 +76,16 @@ enum What {
         #[arg(long)]
         export: Option<PathBuf>,
     },
-    /// All of them but `policy`.
+    /// The sampled miss-ratio curve against the full simulator, on generated traces and files.
+    Advise {
+        /// A trace, as for `policy`.
+        #[arg(long)]
+        trace: Vec<PathBuf>,
+        /// Segments in the sample at most; else as a worker samples.
+        #[arg(long)]
+        segments: Option<usize>,
+    },
+    /// All of them but `policy` and `advise`.
     All,
 }
 
@@ -95,6 +104,9 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> Result<bool> {
     if let What::Policy { trace, export } = &arguments.what {
         return policy::run(trace, export.as_deref(), arguments.json.as_deref());
+    }
+    if let What::Advise { trace, segments } = &arguments.what {
+        return policy::advise(trace, *segments, arguments.json.as_deref());
     }
     let plan = plan(arguments)?;
     let benches: [(What, Measure); 7] = [

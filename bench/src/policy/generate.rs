@@ -28,6 +28,18 @@ pub fn all() -> Vec<Trace> {
     traces
 }
 
+/// Traces of many more segments than a sample holds: 3 TiB.
+#[must_use]
+pub fn large() -> Vec<Trace> {
+    [0.7, 1.0]
+        .map(|alpha| {
+            let (zipf, random) = (Zipf::new(200_000, alpha), Random::seeded(9));
+            let requests = (0..1_500_000).map(|_| segment(zipf.draw(&random)));
+            Trace::objects(format!("zipf {alpha} of 200,000"), requests.collect())
+        })
+        .into()
+}
+
 /// Draws ranks so that the chance of rank r is proportional to 1 / (r+1)^alpha.
 struct Zipf {
     cumulative: Vec<f64>,

@@ -24,18 +24,23 @@ impl Larder {
 
 impl Cache for Larder {
     fn read(&mut self, request: Request) -> bool {
-        let (segment, page) = match self.kind {
-            Kind::Objects => (request.name, 0),
-            Kind::Pages => {
-                let page = request.name % PAGES_OF_A_SEGMENT;
-                (request.name / PAGES_OF_A_SEGMENT, u32::try_from(page).expect("below 256"))
-            }
-        };
+        let (segment, page) = place(request, self.kind);
         self.simulation.read(hash(segment), page..page + 1, request.size) == 0
     }
 }
 
+/// The segment of a request, and the page of it.
+pub(super) fn place(request: Request, kind: Kind) -> (u64, u32) {
+    match kind {
+        Kind::Objects => (request.name, 0),
+        Kind::Pages => {
+            let page = request.name % PAGES_OF_A_SEGMENT;
+            (request.name / PAGES_OF_A_SEGMENT, u32::try_from(page).expect("below 256"))
+        }
+    }
+}
+
 /// The page store's names are hashes.
-fn hash(name: u64) -> u64 {
+pub(super) fn hash(name: u64) -> u64 {
     Random::seeded(name).next()
 }

@@ -23,4 +23,7 @@ pub use jobs::{FreeProgress, LoadProgress};
 pub use local::{LocalFile, LocalHold};
 pub use read::{ReadOptions, Reading};
 // The words of the wire that a face passes through: faces know this crate and core only.
-pub use larder_cluster::{mounts::MountRecord, wire::message};
+pub use larder_cluster::{
+    mounts::MountRecord,
+    wire::{advice, message},
+};

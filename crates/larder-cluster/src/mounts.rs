@@ -8,7 +8,7 @@ use larder_core::{FileId, Freshness, Key, MountName};
 use serde::{Deserialize, Serialize};
 
 /// One mount as every process knows it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct MountRecord {
     /// The name: a bucket on the S3 face, a top directory on FUSE.
     pub name: MountName,
@@ -20,6 +20,26 @@ pub struct MountRecord {
     pub freshness: Freshness,
     /// How long past its freshness a status may still be used while the store does not answer.
     pub stale_if_error: Option<Duration>,
+    /// What the store charges, where somebody said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prices: Option<Prices>,
+}
+
+/// What a store charges, in a currency that Larder need not know: costs are in the same.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct Prices {
+    /// A million requests, of whatever kind.
+    pub per_million_requests: f64,
+    /// 2^30 bytes read from the store.
+    pub per_gib: f64,
+}
+
+impl Prices {
+    /// What so many requests and bytes cost. Both may be estimates, or differences below zero.
+    #[must_use]
+    pub fn cost(&self, requests: f64, bytes: f64) -> f64 {
+        self.per_million_requests * requests / 1e6 + self.per_gib * bytes / f64::from(1 << 30)
+    }
 }
 
 impl MountRecord {

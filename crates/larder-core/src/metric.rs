@@ -4,6 +4,8 @@
 //! Rooms count through this struct; the HTTP face prints the registry. Labels have few values
 //! by construction (mounts, operations, outcomes), never paths or keys.
 
+use std::sync::atomic::AtomicU64;
+
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
@@ -39,12 +41,19 @@ pub struct ReadLabels {
     pub outcome: &'static str,
 }
 
+/// Labels of what is told of a mount as a whole.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct MountLabels {
+    /// The mount.
+    pub mount: String,
+}
+
 /// Labels of bytes by where they came from.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct SourceLabels {
     /// The mount that was read.
     pub mount: String,
-    /// `cache` or `store`.
+    /// `cache` or `store`; `load` for what was fetched to become resident, which no reader got.
     pub source: &'static str,
 }
 
@@ -98,9 +107,13 @@ pub struct Metrics {
     pub store_read_bytes: Family<StoreLabels, Counter>,
     /// Seconds until the head of the store's reply.
     pub store_seconds: Family<StoreLabels, Histogram>,
+    /// What was asked of under storages so far, by the prices of the mount, in their currency.
+    pub store_cost: Family<MountLabels, Gauge<f64, AtomicU64>>,
+    /// What would have been asked of them too without the cache.
+    pub store_cost_avoided: Family<MountLabels, Gauge<f64, AtomicU64>>,
     /// Reads answered, by whether the store was needed.
     pub reads: Family<ReadLabels, Counter>,
-    /// Bytes given to readers, by where they came from.
+    /// Bytes given to readers, by where they came from, and bytes loaded.
     pub read_bytes: Family<SourceLabels, Counter>,
     /// Statuses answered without asking the store, and with.
     pub stats: Family<ReadLabels, Counter>,
@@ -148,6 +161,8 @@ impl Metrics {
             store_seconds: Family::new_with_constructor(store_seconds),
             store_requests: Default::default(),
             store_read_bytes: Default::default(),
+            store_cost: Default::default(),
+            store_cost_avoided: Default::default(),
             reads: Default::default(),
             read_bytes: Default::default(),
             stats: Default::default(),
@@ -174,7 +189,7 @@ impl Metrics {
         registry.register("reads", "Reads answered, by outcome", self.reads.clone());
         registry.register_with_unit(
             "read",
-            "Bytes given to readers, by source",
+            "Bytes given to readers, by source; load: made resident, given to nobody",
             bytes(),
             self.read_bytes.clone(),
         );
@@ -231,6 +246,16 @@ impl Metrics {
             "Time until the head of the store's reply",
             Unit::Seconds,
             self.store_seconds.clone(),
+        );
+        registry.register(
+            "store_cost",
+            "Cost of requests and bytes asked of the store since start, by the mount's prices",
+            self.store_cost.clone(),
+        );
+        registry.register(
+            "store_cost_avoided",
+            "Cost of requests and bytes answered from the cache instead since start",
+            self.store_cost_avoided.clone(),
         );
     }
 

@@ -472,7 +472,7 @@ fn admission(new: NewSegment, weight: u64) -> Admission {
 }
 
 /// Names are hashes already; the segment only has to be mixed in.
-fn hash(key: IndexKey) -> u64 {
+pub(crate) fn hash(key: IndexKey) -> u64 {
     let content = (key.content.0 >> 64) as u64 ^ key.content.0 as u64;
     content ^ u64::from(key.segment.0).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }

@@ -12,6 +12,7 @@
 
 mod backing;
 mod catalogue;
+mod curve;
 mod disk;
 mod evict;
 mod fill;
@@ -33,6 +34,7 @@ mod store;
 mod unflushed;
 mod whole;
 
+pub use curve::{Access, AccountCurve, Curve, SCALES, Sampler};
 pub use evict::Simulation;
 pub use index::{Index, IndexKey, MemoryIndex};
 pub use lane::Standing;

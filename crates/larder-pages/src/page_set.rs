@@ -23,6 +23,15 @@ impl PageSet {
         Self([u64::MAX; WORDS])
     }
 
+    /// These pages.
+    pub(crate) fn of(pages: Range<u32>) -> Self {
+        Self(std::array::from_fn(|word| {
+            let first = word as u32 * 64;
+            let bit = |page: u32| page.clamp(first, first + 64) - first;
+            below(bit(pages.end)) & !below(bit(pages.start))
+        }))
+    }
+
     pub(crate) fn contains(&self, page: u32) -> bool {
         self.0[page as usize / 64] & (1 << (page % 64)) != 0
     }
@@ -117,6 +126,11 @@ impl PageSet {
     }
 }
 
+/// The lowest `bits` of a word.
+fn below(bits: u32) -> u64 {
+    1_u64.checked_shl(bits).map_or(u64::MAX, |bit| bit - 1)
+}
+
 impl FromIterator<u32> for PageSet {
     fn from_iter<I: IntoIterator<Item = u32>>(pages: I) -> Self {
         let mut set = Self::default();
@@ -139,6 +153,9 @@ mod tests {
         assert_eq!(set.rank(64), 5);
         assert_eq!(set.rank(255), 6);
         assert_eq!(PageSet::from_bytes(&set.to_bytes()), set);
+        for pages in [0..0, 0..1, 63..64, 3..65, 64..128, 0..256, 255..256, 7..7] {
+            assert_eq!(PageSet::of(pages.clone()), pages.collect());
+        }
         assert_eq!(set.within(2..64).iter().collect::<Vec<_>>(), [2, 3, 63]);
     }
 

@@ -14,8 +14,11 @@ impl Worker {
         let pages = Arc::clone(&self.pages);
         // Opening a directory waits for its disk.
         let task = tokio::task::spawn_blocking(move || change(&pages, request));
-        task.await
-            .map_err(|error| Error::internal("the change was abandoned").with_source(error))?
+        let reports = task
+            .await
+            .map_err(|error| Error::internal("the change was abandoned").with_source(error))?;
+        self.follow_capacity();
+        reports
     }
 }
 
@@ -40,6 +43,12 @@ pub(crate) fn report(disk: &DiskUsage) -> DiskReport {
         state: state(disk),
         fault: disk.fault.clone(),
     }
+}
+
+/// What all directories in service may hold together, in bytes.
+pub(crate) fn capacity(pages: &PageStore) -> u64 {
+    let usage = pages.usage();
+    usage.iter().filter(|disk| counts(disk)).map(|disk| disk.capacity.0).sum()
 }
 
 /// Whether pages there count: neither drained nor on a disk that failed.

@@ -9,7 +9,15 @@ use larder_pages::{Index, IndexKey};
 
 /// The page store's view of the metadata store.
 #[derive(Debug)]
-pub(crate) struct ResidencyIndex(pub(crate) Arc<MetaStore>);
+pub struct ResidencyIndex(Arc<MetaStore>);
+
+impl ResidencyIndex {
+    /// Keeps segment records in `meta`.
+    #[must_use]
+    pub fn new(meta: Arc<MetaStore>) -> Self {
+        Self(meta)
+    }
+}
 
 impl Index for ResidencyIndex {
     fn get(&self, key: &IndexKey) -> Result<Option<Vec<u8>>> {

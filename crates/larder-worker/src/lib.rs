@@ -8,6 +8,7 @@
 //! Lock order: the table of fetches, then one fetch's state; the page store and the metadata
 //! store may be asked while the table is held, never the other way round.
 
+mod advise;
 mod disks;
 mod explain;
 mod free;
@@ -23,5 +24,6 @@ mod status;
 mod whole;
 mod worker;
 
+pub use index::ResidencyIndex;
 pub use mount::Store;
 pub use worker::{Parts, Worker};

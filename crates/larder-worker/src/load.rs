@@ -17,7 +17,8 @@ impl Worker {
         let length = opened.status.length;
         let all = ByteRange::new(0, length);
         let mut walk = self.walk(&mount, &request.path, &opened.status, all);
-        walk.opening = opened.fetch;
+        walk.only_loads();
+        walk.begun_by(opened.fetch);
         let mut fetched_bytes = 0;
         while let Some(chunk) = walk.next().await? {
             if let Chunk::Bytes(streamed) = chunk {

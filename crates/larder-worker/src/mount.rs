@@ -36,6 +36,8 @@ pub(crate) struct Mount {
     pub(crate) generation: AtomicU64,
     /// What a request costs there, for those who plan one.
     pub(crate) cost: StoreCost,
+    /// Its number among the mounts.
+    pub(crate) account: usize,
     /// Where its requests are counted.
     pub(crate) counters: Counters,
     last_error: Mutex<Option<String>>,
@@ -48,6 +50,8 @@ pub(crate) struct Counters {
     pub(crate) from_cache: Counter,
     /// Bytes read as they came from the store.
     pub(crate) from_store: Counter,
+    /// Bytes that were made resident and given to nobody.
+    pub(crate) loaded: Counter,
     reads: BTreeMap<Outcome, Counter>,
     stats: BTreeMap<Outcome, Counter>,
 }
@@ -68,6 +72,7 @@ impl Counters {
         Self {
             from_cache: bytes("cache"),
             from_store: bytes("store"),
+            loaded: bytes("load"),
             reads: by_outcome(&metrics.reads),
             stats: by_outcome(&metrics.stats),
         }
@@ -78,6 +83,16 @@ impl Counters {
         self.reads[&outcome].inc();
     }
 
+    /// How many reads ended so.
+    pub(crate) fn reads(&self, outcome: Outcome) -> u64 {
+        self.reads[&outcome].get()
+    }
+
+    /// How many statuses were answered so.
+    pub(crate) fn stats(&self, outcome: Outcome) -> u64 {
+        self.stats[&outcome].get()
+    }
+
     /// Counts a status that was answered.
     pub(crate) fn stat(&self, outcome: Outcome) {
         self.stats[&outcome].inc();
@@ -85,7 +100,7 @@ impl Counters {
 }
 
 impl Mount {
-    fn new(store: Store, metrics: &Metrics) -> Self {
+    fn new(store: Store, account: usize, metrics: &Metrics) -> Self {
         let Store { record, storage } = store;
         let counters = Counters::new(metrics, record.name.as_str());
         Self {
@@ -94,6 +109,7 @@ impl Mount {
             storage,
             generation: AtomicU64::new(0),
             cost: StoreCost::new(),
+            account,
             last_error: Mutex::default(),
         }
     }
@@ -143,9 +159,9 @@ pub(crate) struct Mounts(BTreeMap<MountName, Arc<Mount>>);
 
 impl Mounts {
     pub(crate) fn new(stores: Vec<Store>, metrics: &Metrics) -> Self {
-        let by_name = stores.into_iter().map(|store| {
+        let by_name = stores.into_iter().enumerate().map(|(account, store)| {
             let name = store.record.name.clone();
-            (name, Arc::new(Mount::new(store, metrics)))
+            (name, Arc::new(Mount::new(store, account, metrics)))
         });
         Self(by_name.collect())
     }

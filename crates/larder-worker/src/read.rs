@@ -13,7 +13,7 @@ use larder_cluster::wire::{
     message::{Outcome, ReadHead, ReadReply, ReadRequest},
 };
 use larder_core::{ByteRange, ContentId, Error, Lease, Path, Result, SEGMENT_SIZE, Status, page};
-use larder_pages::Piece;
+use larder_pages::{Access, Piece};
 
 use crate::{
     Worker,
@@ -40,7 +40,7 @@ impl Worker {
         let rest = range.unwrap_or(ByteRange::new(0, 0));
         let mut walk = self.walk(&mount, &request.path, &opened.status, rest);
         walk.ahead = request.ahead;
-        walk.opening = opened.fetch;
+        walk.begun_by(opened.fetch);
         let outcome = walk.outcome(opened.outcome);
         mount.counters.read(outcome);
         let head = ReadHead { status: opened.status, age, range, outcome };
@@ -94,9 +94,21 @@ impl Worker {
             pieces: VecDeque::new(),
             attached: None,
             elsewhere: false,
+            noted_to: 0,
             opening: None,
+            fetched: ByteRange::new(0, 0),
+            purpose: Purpose::Read,
         }
     }
+}
+
+/// What a walk is for: only what readers get is a gain of the cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    /// Somebody reads the bytes.
+    Read,
+    /// The bytes are to become resident.
+    Load,
 }
 
 /// A place in a file and the way to its next bytes.
@@ -107,6 +119,8 @@ pub(crate) struct Walk {
     length: u64,
     rest: ByteRange,
     pub(crate) ahead: u64,
+    /// Up to here the advisor knows of the read.
+    noted_to: u64,
     /// Resident runs found and not yet given, the first starting at `rest.start`.
     pieces: VecDeque<Piece>,
     /// The fetch being followed; kept while resident pages are read in between, for a fetch that
@@ -115,10 +129,27 @@ pub(crate) struct Walk {
     /// The next bytes are in the page store, not in the fetch.
     elsewhere: bool,
     /// The fetch that the opening began, held until the first look so that it goes on.
-    pub(crate) opening: Option<Arc<Attachment>>,
+    opening: Option<Arc<Attachment>>,
+    /// What a fetch that this walk asked for brings: from the store, also where the page store is
+    /// quicker to hand it out.
+    fetched: ByteRange,
+    purpose: Purpose,
 }
 
 impl Walk {
+    /// Nobody reads: the bytes are to become resident, which is no gain of the cache.
+    pub(crate) fn only_loads(&mut self) {
+        self.purpose = Purpose::Load;
+    }
+
+    /// The opening has begun a fetch of what is to be walked over.
+    pub(crate) fn begun_by(&mut self, opening: Option<Arc<Attachment>>) {
+        if opening.is_some() {
+            self.fetched = self.rest;
+        }
+        self.opening = opening;
+    }
+
     /// What the head of the reply says: judged by the first segment, and by the whole where the
     /// whole is resident.
     fn outcome(&mut self, opened: Outcome) -> Outcome {
@@ -150,6 +181,7 @@ impl Walk {
     /// The next chunk, `None` behind the last.
     pub(crate) async fn next(&mut self) -> Result<Option<Chunk>> {
         while !self.rest.is_empty() {
+            self.note();
             if let Some(attached) = self.attached.as_ref().filter(|_| !self.elsewhere) {
                 match attached.step(self.rest.start).await {
                     Step::Bytes(bytes, lease) => return Ok(Some(self.streamed(bytes, lease))),
@@ -163,12 +195,13 @@ impl Walk {
             match self.pieces.pop_front() {
                 Some(Piece::Resident { extent, part }) => {
                     self.rest.start = part.end;
-                    self.source.mount.counters.from_cache.inc_by(part.length());
+                    self.count_resident(part);
                     return Ok(Some(Chunk::Resident { extent, part }));
                 }
                 Some(Piece::Gap(gap)) => {
                     self.pieces.clear();
                     let gap = self.gap(gap);
+                    self.fetched = gap.range;
                     if let Some(attached) = self.worker.follow(&self.source, gap) {
                         self.attached = Some(attached);
                         self.elsewhere = false;
@@ -181,12 +214,39 @@ impl Walk {
         Ok(None)
     }
 
+    /// Tells the advisor of each segment that a reader comes to.
+    fn note(&mut self) {
+        if self.rest.start < self.noted_to || self.purpose == Purpose::Load {
+            return;
+        }
+        self.noted_to = self.rest.end.min(self.segment_end());
+        let range = ByteRange::new(self.rest.start, self.noted_to);
+        let access = Access::new(self.content, self.length, range, self.ahead);
+        self.worker.advisor.read(&self.source.mount, &access);
+    }
+
+    fn count_resident(&self, part: ByteRange) {
+        let fetched = self.fetched.overlap(part).map_or(0, ByteRange::length);
+        self.count_fetched(fetched);
+        if self.purpose == Purpose::Read {
+            self.source.mount.counters.from_cache.inc_by(part.length() - fetched);
+        }
+    }
+
+    fn count_fetched(&self, bytes: u64) {
+        let counters = &self.source.mount.counters;
+        match self.purpose {
+            Purpose::Read => counters.from_store.inc_by(bytes),
+            Purpose::Load => counters.loaded.inc_by(bytes),
+        };
+    }
+
     /// What of these bytes was asked for.
     fn streamed(&mut self, mut bytes: Bytes, lease: Arc<Lease>) -> Chunk {
         let rest = usize::try_from(self.rest.length()).unwrap_or(usize::MAX);
         bytes.truncate(rest);
         self.rest.start += bytes.len() as u64;
-        self.source.mount.counters.from_store.inc_by(bytes.len() as u64);
+        self.count_fetched(bytes.len() as u64);
         Chunk::Bytes(StreamedBytes { bytes, lease: Some(lease) })
     }
 

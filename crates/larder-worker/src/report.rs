@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The report: how the worker is doing, in numbers that are already counted.
 
-use larder_cluster::wire::message::{DiskState, MountReport, WorkerReport};
-use larder_core::{Error, MountName};
+use larder_cluster::wire::message::{DiskState, MountReport, Outcome, WorkerReport};
+use larder_core::{Error, MountName, metric::MountLabels};
 
 use crate::{Worker, disks, mount::Mount};
 
 impl Worker {
     pub(crate) fn answer_report(&self) -> WorkerReport {
+        self.follow_capacity();
         let usage = self.pages.usage();
         let counted = || usage.iter().filter(|disk| disks::counts(disk));
         let sum = |part: fn(&larder_pages::DiskUsage) -> u64| counted().map(part).sum();
@@ -22,6 +23,7 @@ impl Worker {
             memory_used_bytes: self.budget.used(),
             disks: usage.iter().map(disks::report).collect(),
             mounts: self.mounts.all().map(|mount| self.mount_report(mount)).collect(),
+            advice: self.advice(),
         };
         self.set_gauges(&report);
         report
@@ -43,15 +45,39 @@ impl Worker {
         self.metrics.cache_directories_out.set(signed(out as u64));
         self.metrics.memory_budget_bytes.set(signed(report.memory_budget_bytes));
         self.metrics.memory_used_bytes.set(signed(report.memory_used_bytes));
+        for mount in &report.mounts {
+            let labels = MountLabels { mount: mount.record.name.to_string() };
+            if let (Some(cost), Some(avoided)) = (mount.cost, mount.cost_avoided) {
+                self.metrics.store_cost.get_or_create(&labels).set(cost);
+                self.metrics.store_cost_avoided.get_or_create(&labels).set(avoided);
+            }
+        }
     }
 
     fn mount_report(&self, mount: &Mount) -> MountReport {
         let totals = self.metrics.store_totals(mount.name());
+        let counters = &mount.counters;
+        let hits = [Outcome::Hit, Outcome::Revalidated, Outcome::StaleIfError];
+        let reads_hit = hits.map(|outcome| counters.reads(outcome)).iter().sum();
+        let missed = counters.reads(Outcome::Part) + counters.reads(Outcome::Miss);
+        // Whoever has no cache sends one request for each.
+        let avoided_requests = counters.reads(Outcome::Hit) + counters.stats(Outcome::Hit);
+        let cache_read_bytes = counters.from_cache.get();
+        let cost = |requests: u64, bytes: u64| {
+            mount.record.prices.map(|prices| prices.cost(requests as f64, bytes as f64))
+        };
         MountReport {
             record: mount.record.clone(),
             store_requests: totals.requests,
             store_read_bytes: totals.read_bytes,
-            cache_read_bytes: mount.counters.from_cache.get(),
+            cache_read_bytes,
+            streamed_read_bytes: counters.from_store.get(),
+            loaded_bytes: counters.loaded.get(),
+            reads: reads_hit + missed,
+            reads_hit,
+            avoided_requests,
+            cost: cost(totals.requests, totals.read_bytes),
+            cost_avoided: cost(avoided_requests, cache_read_bytes),
             last_error: mount.last_error(),
         }
     }

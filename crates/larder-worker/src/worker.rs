@@ -24,6 +24,8 @@ use larder_meta::MetaStore;
 use larder_pages::PageStore;
 
 use crate::{
+    advise::Advisor,
+    disks,
     index::ResidencyIndex,
     list::ListCache,
     miss::Flights,
@@ -65,6 +67,7 @@ pub struct Worker {
     pub(crate) flights: Flights,
     pub(crate) openings: SingleFlight<Path, Opened>,
     pub(crate) listings: ListCache,
+    pub(crate) advisor: Advisor,
     pub(crate) started: Duration,
 }
 
@@ -76,9 +79,10 @@ impl Worker {
     pub fn open(parts: Parts) -> Result<Arc<Self>> {
         let Parts { id, metadata, pages, stores, budget, clock, metrics } = parts;
         let meta = MetaStore::open(larder_meta::Options::new(metadata))?;
-        let index = Arc::new(ResidencyIndex(Arc::clone(&meta)));
+        let index = Arc::new(ResidencyIndex::new(Arc::clone(&meta)));
         let pages = PageStore::open(pages, index, Arc::clone(&metrics))?;
         let started = clock.elapsed();
+        let advisor = Advisor::new(disks::capacity(&pages), stores.len(), clock.clone());
         Ok(Arc::new_cyclic(|this| Self {
             this: Weak::clone(this),
             id,
@@ -91,6 +95,7 @@ impl Worker {
             flights: Flights::default(),
             openings: SingleFlight::new(),
             listings: ListCache::new(),
+            advisor,
             started,
         }))
     }

@@ -45,6 +45,9 @@ pub(crate) enum Command {
     Up(Up),
     /// How the running larder is doing.
     Status,
+    /// What half, twice and four times the cache would have saved, estimated from a sample of the
+    /// reads since the start.
+    Advise,
     /// List a directory; `/` lists the mounts.
     Ls(Ls),
     /// What is known about one file; the store is asked if the mount's freshness rule says so.

@@ -70,6 +70,7 @@ pub(crate) fn filesystem(pantry: &Arc<Pantry>) -> Arc<Filesystem> {
         endpoint: None,
         freshness: Freshness::default(),
         stale_if_error: None,
+        prices: None,
     };
     Filesystem::new(Parts {
         registry: Arc::new(LocalRegistry::new(member, vec![record])),

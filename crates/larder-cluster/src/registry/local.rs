@@ -94,6 +94,7 @@ mod tests {
             endpoint: None,
             freshness: Freshness::default(),
             stale_if_error: None,
+            prices: None,
         }
     }
 

@@ -6,6 +6,7 @@ use std::{sync::Arc, time::Duration};
 use larder_core::{ByteRange, Key, MountName, PageIndex, Path, Span, Status};
 use serde::{Deserialize, Serialize};
 
+use super::advice::Advice;
 use crate::mounts::MountRecord;
 
 /// Asks for the status of one file.
@@ -294,6 +295,8 @@ pub struct WorkerReport {
     pub disks: Vec<DiskReport>,
     /// Each mount, with its store's state.
     pub mounts: Vec<MountReport>,
+    /// What a smaller or larger cache would have saved.
+    pub advice: Advice,
 }
 
 /// One cache directory.
@@ -357,6 +360,92 @@ pub struct MountReport {
     pub store_read_bytes: u64,
     /// Bytes given to readers from the cache since start.
     pub cache_read_bytes: u64,
+    /// Bytes given to readers as they came from the store since start.
+    pub streamed_read_bytes: u64,
+    /// Bytes that `load` made resident since start, given to no reader.
+    pub loaded_bytes: u64,
+    /// Reads answered since start.
+    pub reads: u64,
+    /// Those of them that needed no byte from the store.
+    pub reads_hit: u64,
+    /// Reads and statuses since start that asked the store nothing.
+    pub avoided_requests: u64,
+    /// What the requests and bytes asked of the store cost; `None` without prices.
+    pub cost: Option<f64>,
+    /// What the avoided requests, and the bytes that came from the cache, would have cost.
+    pub cost_avoided: Option<f64>,
     /// The last error of the store, if its last request failed.
     pub last_error: Option<String>,
+}
+
+impl MountReport {
+    /// The share of reads that needed no byte from the store; nothing before the first read.
+    #[must_use]
+    pub fn hit_ratio_by_requests(&self) -> Option<f64> {
+        ratio(self.reads_hit, self.reads)
+    }
+
+    /// The share of bytes given to readers that came from the cache.
+    #[must_use]
+    pub fn hit_ratio_by_bytes(&self) -> Option<f64> {
+        ratio(self.cache_read_bytes, self.cache_read_bytes + self.streamed_read_bytes)
+    }
+
+    /// Bytes fetched for each byte that a reader or a load asked for and was not here.
+    #[must_use]
+    pub fn read_amplification(&self) -> Option<f64> {
+        ratio(self.store_read_bytes, self.streamed_read_bytes + self.loaded_bytes)
+    }
+}
+
+fn ratio(part: u64, whole: u64) -> Option<f64> {
+    (whole > 0).then(|| part as f64 / whole as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use larder_core::{Freshness, MountName};
+
+    use super::*;
+
+    #[test]
+    fn ratios_are_of_what_was_read_and_nothing_before_the_first_read() {
+        let record = MountRecord {
+            name: MountName::new("lake").expect("a legal name"),
+            uri: "s3://lake".into(),
+            endpoint: None,
+            freshness: Freshness::default(),
+            stale_if_error: None,
+            prices: None,
+        };
+        let idle = MountReport {
+            record,
+            store_requests: 1,
+            store_read_bytes: 0,
+            cache_read_bytes: 0,
+            streamed_read_bytes: 0,
+            loaded_bytes: 0,
+            reads: 0,
+            reads_hit: 0,
+            avoided_requests: 0,
+            cost: None,
+            cost_avoided: None,
+            last_error: None,
+        };
+        let ratios = |report: &MountReport| {
+            let hits = (report.hit_ratio_by_requests(), report.hit_ratio_by_bytes());
+            (hits.0, hits.1, report.read_amplification())
+        };
+        assert_eq!(ratios(&idle), (None, None, None));
+        let busy = MountReport {
+            store_read_bytes: 150,
+            cache_read_bytes: 300,
+            streamed_read_bytes: 60,
+            loaded_bytes: 40,
+            reads: 4,
+            reads_hit: 1,
+            ..idle
+        };
+        assert_eq!(ratios(&busy), (Some(0.25), Some(300.0 / 360.0), Some(1.5)));
+    }
 }

@@ -5,6 +5,7 @@
 //! (which a Unix socket passes as a descriptor and TCP as the bytes themselves). The framing for
 //! TCP comes with the first transport that needs it.
 
+pub mod advice;
 pub mod body;
 pub mod message;
 pub mod service;

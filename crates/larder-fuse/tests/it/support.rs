@@ -304,6 +304,7 @@ pub(crate) fn filesystem(store: &Arc<Store>, freshness: Freshness) -> Arc<Filesy
         endpoint: None,
         freshness,
         stale_if_error: None,
+        prices: None,
     };
     Filesystem::new(Parts {
         registry: Arc::new(LocalRegistry::new(member, vec![record])),

@@ -28,6 +28,7 @@ fn facts(readiness: &Readiness) -> Facts {
         endpoint: None,
         freshness: Default::default(),
         stale_if_error: None,
+        prices: None,
     };
     let member = Member { id: WorkerId(1), weight: 1, address: String::new() };
     let filesystem = Filesystem::new(Parts {

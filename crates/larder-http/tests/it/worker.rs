@@ -8,6 +8,7 @@ use bytes::Bytes;
 use futures::{StreamExt, stream};
 use larder_client::{
     MountRecord,
+    advice::Advice,
     message::{
         CacheRequest, DiskReport, Explanation, FreeReply, FreeRequest, ListEntry, ListPage,
         ListReply, ListRequest, LoadReply, LoadRequest, MountReport, Outcome, PartReply,
@@ -135,8 +136,16 @@ impl Service for OneFile {
                 store_requests: 2,
                 store_read_bytes: 10,
                 cache_read_bytes: 10,
+                streamed_read_bytes: 10,
+                loaded_bytes: 0,
+                reads: 2,
+                reads_hit: 1,
+                avoided_requests: 1,
+                cost: None,
+                cost_avoided: None,
                 last_error: Some("secret-host refused".into()),
             }],
+            advice: Advice::default(),
         })
     }
 }

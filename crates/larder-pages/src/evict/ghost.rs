@@ -79,6 +79,17 @@ impl Ghost {
         age <= window
     }
 
+    /// The clock, which showed `(admitted, capacity)` before, shows other figures from now on:
+    /// ages change in proportion to the capacity.
+    pub(super) fn rescale(&mut self, before: (u64, u64), after: (u64, u64)) {
+        let (old, new) = (units(before.0), units(after.0));
+        for entry in self.table.iter_mut().filter(|entry| entry.left_at != 0) {
+            let age = u128::from(old.wrapping_sub(entry.left_at)) * u128::from(after.1);
+            let age = (age / u128::from(before.1.max(1))) as u32;
+            entry.left_at = new.wrapping_sub(age).max(1);
+        }
+    }
+
     fn bucket(&mut self, hash: u64) -> &mut [Remembered] {
         let buckets = self.table.len() / WAYS;
         let start = (fingerprint(hash) as usize & (buckets - 1)) * WAYS;

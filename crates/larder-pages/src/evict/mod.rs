@@ -23,3 +23,4 @@ mod tests;
 pub(crate) use nodes::{GROUP, Slot};
 pub(crate) use policy::{Admission, LaneIndex, Policy};
 pub use simulation::Simulation;
+pub(crate) use simulation::Wanted;

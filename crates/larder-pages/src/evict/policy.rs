@@ -136,17 +136,29 @@ impl Policy {
 
     /// One more lane, at the end.
     pub(crate) fn add_lane(&mut self, capacity: u64) {
-        let units = capacity / WEIGHT_UNIT;
+        let (small_target, tick_units) = shares(capacity);
         let entries = (capacity >> 20).clamp(*GHOST_ENTRIES.start(), *GHOST_ENTRIES.end());
         self.lanes.push(Lane {
             small: List::EMPTY,
             main: List::EMPTY,
             ghost: Ghost::new(entries as usize),
-            small_target: units / SMALL_SHARE,
-            tick_units: (units / TICKS).max(1),
+            small_target,
+            tick_units,
             admitted: 0,
             filling: true,
         });
+    }
+
+    /// The lane of a simulation was cut down to `to` bytes, and what it holds with it. Its clock
+    /// shows the same tick as before, in ticks that are smaller.
+    pub(crate) fn rescale(&mut self, lane: LaneIndex, from: u64, to: u64) {
+        let lane = &mut self.lanes[lane.0 as usize];
+        let before = lane.tick_units;
+        (lane.small_target, lane.tick_units) = shares(to);
+        let (ticks, rest) = (lane.admitted / before, lane.admitted % before);
+        let old = lane.admitted;
+        lane.admitted = ticks * lane.tick_units + rest * lane.tick_units / before;
+        lane.ghost.rescale((old * WEIGHT_UNIT, from), (lane.admitted * WEIGHT_UNIT, to));
     }
 
     /// A segment comes in: a newcomer, unless it left only lately or there is still room for all.
@@ -294,6 +306,12 @@ impl Policy {
         list.weight -= u64::from(node.weight);
         list.count -= 1;
     }
+}
+
+/// The units that newcomers may take of a lane, and those of a tick.
+fn shares(capacity: u64) -> (u64, u64) {
+    let units = capacity / WEIGHT_UNIT;
+    (units / SMALL_SHARE, (units / TICKS).max(1))
 }
 
 fn units(weight: u64) -> u16 {

@@ -2,15 +2,38 @@
 //! The policy without a disk below it: a page store in numbers only.
 //!
 //! It admits, grows and evicts as the page store does, so what it says about hits is what a page
-//! store of that capacity would have done. The simulator of `bench` and the miss-ratio curve of
-//! the worker drive it.
+//! store of that capacity would have done. The simulator of `bench` and the miss-ratio curve
+//! (`crate::curve`) drive it, the latter in miniature: a sample of the segments in a cache that is
+//! smaller in the same proportion.
 
-use std::{collections::HashMap, ops::Range};
+use std::{
+    collections::HashMap,
+    hash::{BuildHasherDefault, Hasher},
+    ops::Range,
+};
 
 use super::{Admission, LaneIndex, Policy, Slot};
 use crate::{catalogue::SEGMENT_OVERHEAD, page_set::PageSet};
 
 const LANE: LaneIndex = LaneIndex(0);
+
+/// Names are hashes already.
+#[derive(Debug, Clone, Copy, Default)]
+struct NameHasher(u64);
+
+impl Hasher for NameHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.0 = self.0.rotate_left(8) ^ u64::from(*byte));
+    }
+
+    fn write_u64(&mut self, name: u64) {
+        self.0 = name;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
 
 #[derive(Debug, Clone, Copy)]
 struct Entry {
@@ -19,15 +42,34 @@ struct Entry {
     weight: u64,
 }
 
+/// What is read of one segment.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wanted {
+    pages: PageSet,
+    /// The same pages and those behind them that a fetch would bring too.
+    ahead: PageSet,
+    page_bytes: u64,
+}
+
+impl Wanted {
+    /// These pages, of so many bytes each, with which a fetch would run on to the page `ahead`.
+    pub(crate) fn new(pages: Range<u32>, ahead: u32, page_bytes: u64) -> Self {
+        let only = PageSet::of(pages.clone());
+        let ahead = if ahead > pages.end { PageSet::of(pages.start..ahead) } else { only };
+        Self { pages: only, ahead, page_bytes }
+    }
+}
+
 /// A page store of one directory, simulated.
 #[derive(Debug)]
 pub struct Simulation {
     policy: Policy,
     capacity: u64,
     used: u64,
-    slots: HashMap<u64, Slot>,
+    slots: HashMap<u64, Slot, BuildHasherDefault<NameHasher>>,
     entries: Vec<Entry>,
     free: Vec<Slot>,
+    evicted: bool,
 }
 
 impl Simulation {
@@ -38,34 +80,69 @@ impl Simulation {
             policy: Policy::new(&[capacity]),
             capacity,
             used: 0,
-            slots: HashMap::new(),
+            slots: HashMap::default(),
             entries: Vec::new(),
             free: Vec::new(),
+            evicted: false,
         }
     }
 
     /// Reads these pages (of `page_bytes` each) of the segment `name`, which is a hash; fills
     /// what is missing. Returns how many pages were missing.
     pub fn read(&mut self, name: u64, pages: Range<u32>, page_bytes: u64) -> u32 {
-        let wanted: PageSet = pages.collect();
+        let ahead = pages.end;
+        self.fetch(name, &Wanted::new(pages, ahead, page_bytes))
+    }
+
+    /// The same for pages that may be followed by others: where something is missing, all that is
+    /// missing up to the end of those is filled and counted.
+    pub(crate) fn fetch(&mut self, name: u64, wanted: &Wanted) -> u32 {
         let known = self.slots.get(&name).copied();
         let here = known.map_or(PageSet::default(), |slot| self.entries[slot.0 as usize].pages);
         if let Some(slot) = known
-            && !here.and(&wanted).is_empty()
+            && !here.and(&wanted.pages).is_empty()
         {
             self.policy.touch(slot, LANE);
         }
-        let missing = wanted.minus(&here).count();
-        if missing > 0 {
-            self.fill(name, &wanted, u64::from(missing) * page_bytes);
+        if wanted.pages.minus(&here).is_empty() {
+            return 0;
         }
+        let missing = wanted.ahead.minus(&here).count();
+        self.fill(name, &wanted.ahead, u64::from(missing) * wanted.page_bytes);
         missing
+    }
+
+    /// Forgets the segments whose names are not to be kept, and has `capacity` from now on: what
+    /// is left of a miniature is in the state of one that had this capacity from the start.
+    pub(crate) fn thin(&mut self, keep: impl Fn(u64) -> bool, capacity: u64) {
+        let Self { policy, entries, free, used, .. } = self;
+        self.slots.retain(|name, slot| {
+            let kept = keep(*name);
+            if !kept {
+                policy.forget(*slot, LANE);
+                *used -= entries[slot.0 as usize].weight;
+                free.push(*slot);
+            }
+            kept
+        });
+        self.policy.rescale(LANE, self.capacity, capacity);
+        self.capacity = capacity;
+        while self.used > self.capacity {
+            if !self.evict_one() {
+                return;
+            }
+        }
     }
 
     /// How many segments it holds.
     #[must_use]
     pub fn segments(&self) -> usize {
         self.slots.len()
+    }
+
+    /// Whether something ever had to go to make room.
+    pub(crate) fn was_full(&self) -> bool {
+        self.evicted
     }
 
     fn fill(&mut self, name: u64, pages: &PageSet, bytes: u64) {
@@ -110,6 +187,7 @@ impl Simulation {
         self.slots.remove(&entry.name);
         self.used -= entry.weight;
         self.free.push(slot);
+        self.evicted = true;
         true
     }
 }

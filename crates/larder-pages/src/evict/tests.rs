@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use larder_core::Random;
 
-use super::{Admission, LaneIndex, Policy, Slot};
+use super::{Admission, LaneIndex, Policy, Simulation, Slot};
 
 const LANE: LaneIndex = LaneIndex(0);
 const WEIGHT: u64 = 1 << 20;
@@ -116,6 +116,29 @@ fn pinned_segments_stay_and_all_pinned_ends() {
     let only = cache.slots[&5];
     assert_eq!(cache.policy.victim(LANE, |slot| slot != only), Some(only));
     assert_eq!(cache.policy.victim(LANE, |_| true), None);
+}
+
+#[test]
+fn a_simulation_cut_in_half_goes_on_as_one_that_was_small_from_the_start() {
+    let kept = |name: u64| name.is_multiple_of(2);
+    let (random, capacity) = (Random::seeded(8), 400 * WEIGHT);
+    let mut reads = move || hash(random.below(2_000) * random.below(2_000) / 2_000);
+    let (mut cut, mut small) = (Simulation::new(capacity), Simulation::new(capacity / 2));
+    for name in std::iter::repeat_with(&mut reads).take(40_000) {
+        cut.read(name, 0..1, WEIGHT);
+        if kept(name) {
+            small.read(name, 0..1, WEIGHT);
+        }
+    }
+    cut.thin(kept, capacity / 2);
+    assert!(cut.segments() <= 200 && cut.segments() > 150, "{}", cut.segments());
+    let (mut missed, mut of) = ([0, 0], 0);
+    for name in std::iter::repeat_with(&mut reads).take(6_000).filter(|name| kept(*name)) {
+        of += 1;
+        missed[0] += cut.read(name, 0..1, WEIGHT);
+        missed[1] += small.read(name, 0..1, WEIGHT);
+    }
+    assert!(missed[0].abs_diff(missed[1]) * 50 < of, "{missed:?} of {of}");
 }
 
 #[test]

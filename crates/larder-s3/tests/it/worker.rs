@@ -261,6 +261,7 @@ pub(crate) fn filesystem(memory: Arc<Memory>) -> Arc<Filesystem> {
         endpoint: None,
         freshness: Freshness::default(),
         stale_if_error: None,
+        prices: None,
     };
     let member = Member { id: WorkerId(1), weight: 1, address: String::new() };
     let registry = LocalRegistry::new(member, vec![record("lake"), record("pond")]);

@@ -6,7 +6,7 @@ use std::{os::unix::fs::FileExt, sync::Arc, time::Duration};
 use futures::StreamExt;
 use larder_cluster::{
     member::WorkerId,
-    mounts::MountRecord,
+    mounts::{MountRecord, Prices},
     wire::{
         body::{Body, Chunk},
         message::{ReadHead, ReadRequest},
@@ -33,6 +33,7 @@ pub(crate) struct Kitchen {
 pub(crate) struct Recipe {
     pub(crate) freshness: Freshness,
     pub(crate) stale_if_error: Option<Duration>,
+    pub(crate) prices: Option<Prices>,
     pub(crate) capacity: u64,
     pub(crate) clock: Clock,
 }
@@ -42,6 +43,7 @@ impl Default for Recipe {
         Self {
             freshness: Freshness::default(),
             stale_if_error: None,
+            prices: None,
             capacity: 1 << 30,
             clock: Clock::manual(UnixMillis(1_800_000_000_000)),
         }
@@ -82,6 +84,7 @@ pub(crate) fn open_worker(
         endpoint: None,
         freshness: recipe.freshness,
         stale_if_error: recipe.stale_if_error,
+        prices: recipe.prices,
     };
     let cache =
         DirectoryOptions { path: directory.join("cache"), capacity: ByteSize(recipe.capacity) };

@@ -3,9 +3,12 @@
 
 use std::sync::Arc;
 
-use larder_cluster::wire::{
-    message::{FreeRequest, LoadRequest, Outcome, StatRequest},
-    service::Service,
+use larder_cluster::{
+    mounts::Prices,
+    wire::{
+        message::{FreeRequest, LoadRequest, Outcome, StatRequest},
+        service::Service,
+    },
 };
 use larder_core::{ByteRange, ErrorKind, PageIndex, Span};
 
@@ -153,4 +156,33 @@ async fn free_gives_everything_back_and_explain_says_so() {
     assert!(freed.bytes >= 400_000);
     assert_eq!(explain("a/1").await.resident_pages, 0);
     assert_eq!(explain("b").await.resident_pages, 4);
+}
+
+#[tokio::test]
+async fn the_report_says_what_the_cache_saved() {
+    let prices = Some(Prices { per_million_requests: 1e6, per_gib: f64::from(1 << 30) });
+    let kitchen = Kitchen::new(Recipe { prices, ..Recipe::default() });
+    kitchen.put("whole", &noise(400_000, 4));
+    kitchen.put("point", &noise(400_000, 5));
+    let mount = async || kitchen.worker.report().await.unwrap().mounts.remove(0);
+    let load = async || kitchen.worker.load(LoadRequest { path: path("whole") }).await.unwrap();
+    assert_eq!(mount().await.hit_ratio_by_requests(), None, "nothing was read yet");
+    load().await;
+    load().await;
+    let loaded = mount().await;
+    assert_eq!((loaded.reads, loaded.cache_read_bytes), (0, 0), "nobody read");
+    assert_eq!(loaded.loaded_bytes, 400_000, "the second load fetched nothing");
+    kitchen.read("whole", Span::Range(ByteRange::new(0, 100_000))).await.unwrap();
+    let warm = mount().await;
+    assert_eq!((warm.hit_ratio_by_requests(), warm.hit_ratio_by_bytes()), (Some(1.0), Some(1.0)));
+    assert_eq!((warm.cache_read_bytes, warm.avoided_requests), (100_000, 1));
+    assert_eq!(warm.cost_avoided, Some(100_001.0), "each request and each byte costs one");
+    let request = StatRequest { path: path("whole"), attributes: false };
+    kitchen.worker.stat(request).await.unwrap();
+    assert_eq!(mount().await.avoided_requests, 2, "a status too");
+    kitchen.read("point", Span::Range(ByteRange::new(0, 1000))).await.unwrap();
+    let point = mount().await;
+    assert_eq!((point.reads, point.reads_hit), (2, 1));
+    assert_eq!(point.hit_ratio_by_requests(), Some(0.5));
+    assert_eq!((point.streamed_read_bytes, point.loaded_bytes), (1000, 400_000));
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The commands, one file each: a function from typed options to data on stdout.
 
+mod advise;
 mod cache;
 mod cat;
 mod completions;
@@ -38,6 +39,9 @@ pub(crate) fn run(arguments: Arguments, origins: &Origins) -> Result<(), Failure
         Command::Doctor(overrides) => doctor::run(gather(Some(&overrides))?, format),
         Command::Status => {
             asking(gather(None)?, async |control| status::run(control, format).await)
+        }
+        Command::Advise => {
+            asking(gather(None)?, async |control| advise::run(control, format).await)
         }
         Command::Ls(options) => {
             let effective = gather(None)?;

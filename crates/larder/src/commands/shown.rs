@@ -25,6 +25,20 @@ pub(super) fn duration(duration: Duration) -> String {
     }
 }
 
+/// An amount of money in whatever currency prices are, `-` where there are none.
+pub(super) fn cost(cost: Option<f64>) -> String {
+    match cost {
+        None => "-".to_owned(),
+        Some(cost) if cost.abs() >= 1.0 || cost == 0.0 => format!("{cost:.2}"),
+        Some(cost) => format!("{cost:.6}"),
+    }
+}
+
+/// A share of a whole, `-` where there is no whole.
+pub(super) fn percent(ratio: Option<f64>) -> String {
+    ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{:.1}%", ratio * 100.0))
+}
+
 /// The rule of a mount as the configuration has it.
 pub(super) fn freshness(rule: Freshness) -> String {
     match rule {
@@ -44,5 +58,8 @@ mod tests {
         assert_eq!(duration(Duration::from_millis(250)), "250ms");
         assert_eq!(duration(Duration::from_secs(183)), "3m 3s");
         assert_eq!(duration(Duration::from_secs(100_000)), "1d 3h");
+        let costs = [None, Some(0.0), Some(-12.345), Some(0.000_42)].map(cost);
+        assert_eq!(costs, ["-", "0.00", "-12.35", "0.000420"]);
+        assert_eq!([percent(None), percent(Some(0.2345))], ["-", "23.4%"]);
     }
 }

@@ -35,6 +35,11 @@ fn worker(report: &WorkerReport) -> Result<(), Failure> {
         ByteSize(report.memory_budget_bytes),
     ))?;
     output::line(&disks(&report.disks))?;
+    output::line(&mounts(report).to_string())?;
+    output::line(&savings(report).to_string())
+}
+
+fn mounts(report: &WorkerReport) -> Table {
     let mut mounts =
         table(["MOUNT", "STORE", "FRESH", "REQUESTS", "FROM STORE", "FROM CACHE", "STATE"]);
     for mount in &report.mounts {
@@ -48,7 +53,26 @@ fn worker(report: &WorkerReport) -> Result<(), Failure> {
             mount.last_error.clone().unwrap_or_else(|| "ok".to_owned()),
         ]);
     }
-    output::line(&mounts.to_string())
+    mounts
+}
+
+/// What the cache is worth: `-` where nothing was read yet, or where no price is set.
+fn savings(report: &WorkerReport) -> Table {
+    let heads = ["MOUNT", "READS", "HITS", "BYTES HIT", "FETCHED / MISSED", "COST", "COST AVOIDED"];
+    let mut savings = table(heads);
+    for mount in &report.mounts {
+        let amplification = mount.read_amplification();
+        savings.add_row([
+            mount.record.name.to_string(),
+            mount.reads.to_string(),
+            shown::percent(mount.hit_ratio_by_requests()),
+            shown::percent(mount.hit_ratio_by_bytes()),
+            amplification.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}")),
+            shown::cost(mount.cost),
+            shown::cost(mount.cost_avoided),
+        ]);
+    }
+    savings
 }
 
 /// The table of cache directories.
@@ -66,7 +90,8 @@ pub(super) fn disks(reports: &[DiskReport]) -> String {
     disks.to_string()
 }
 
-fn table<const N: usize>(heads: [&str; N]) -> Table {
+/// An empty table under these heads.
+pub(super) fn table<const N: usize>(heads: [&str; N]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(heads);
     table

@@ -9,7 +9,7 @@ use larder_fuse::Passthrough;
 use larder_ufs::mount::Addressing;
 use serde::de::DeserializeOwned;
 
-use super::value::{HumanDuration, LogFormat, LogLevel, Rule};
+use super::value::{HumanDuration, LogFormat, LogLevel, Price, Rule};
 
 /// One setting.
 #[derive(Debug, Clone, Copy)]
@@ -129,6 +129,7 @@ written! {
     SocketAddr => "address:port",
     ByteSize => "size",
     HumanDuration => "duration",
+    Price => "price",
     MountName => "mount name",
     Rule => "duration, `immutable` or `always`",
     Addressing => "`auto`, `path` or `virtual`",

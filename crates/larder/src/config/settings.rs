@@ -9,7 +9,7 @@ use larder_ufs::mount::Addressing;
 
 use super::{
     describe::{sections, settings},
-    value::{HumanDuration, LogFormat, LogLevel, Rule},
+    value::{HumanDuration, LogFormat, LogLevel, Price, Rule},
 };
 
 sections! {
@@ -121,6 +121,11 @@ settings! {
         ca_file: Option<PathBuf>,
         /// Send requests without a signature, for public buckets.
         anonymous: bool = false,
+        /// What a million requests to the store cost, in any currency; costs in `larder status`
+        /// and `larder advise` are in the same. Not set: requests cost nothing.
+        price_per_million_requests: Option<Price>,
+        /// What 1 GiB read from the store costs. Not set: bytes cost nothing.
+        price_per_gib: Option<Price>,
         /// Requests under way at the store at once.
         max_concurrent_requests: u32 = 128,
     }

@@ -6,7 +6,7 @@ use std::{path::Path, time::Duration};
 use larder_core::{ByteSize, Freshness};
 use toml::Value;
 
-use super::{Config, Layers, Source, reference};
+use super::{Config, Layers, Source, reference, value::Price};
 
 fn problems(text: &str) -> String {
     let mut layers = Layers::of_defaults();
@@ -44,6 +44,8 @@ fn wrong_values_say_what_is_right() {
     let said = problems("[[mount]]\nname = \"a\"\nuri = \"s3://abc\"\nfreshness = \"60\"\n");
     assert!(said.starts_with("f.toml:4: mount.freshness (duration"), "{said}");
     assert!(said.contains("immutable"), "{said}");
+    let said = problems("[[mount]]\nname = \"a\"\nuri = \"s3://abc\"\nprice_per_gib = -0.09\n");
+    assert!(said.starts_with("f.toml:4: mount.price_per_gib (price): "), "{said}");
     assert!(problems("[http]\nlisten = 9711\n").contains("http.listen (address:port): "));
     assert!(problems("[log]\nlevel = \"loud\"\n").contains("larder_worker=debug"));
     assert!(problems("mount = 1\n").contains("write [[mount]]"));
@@ -55,7 +57,7 @@ fn layers_go_over_each_other_and_say_so() {
     let mut layers = accepted(
         "memory_budget = \"1GiB\"\n[s3]\nlisten = \"127.0.0.1:1\"\n\
          [[mount]]\nname = \"lake\"\nuri = \"s3://abc\"\nfreshness = \"5m\"\n\
-         stale_if_error = \"1h\"\n",
+         stale_if_error = \"1h\"\nprice_per_million_requests = 5\nprice_per_gib = 0.09\n",
     );
     layers.set(("s3", "listen"), "127.0.0.1:2", Source::Flag).expect("legal");
     let name = |name: &str| ("name", Value::from(name));
@@ -69,6 +71,12 @@ fn layers_go_over_each_other_and_say_so() {
     assert_eq!(config.mount[0].uri, "s3://def");
     assert_eq!(config.mount[0].freshness.0, Freshness::MaxAge(Duration::from_secs(300)));
     assert_eq!(config.mount[1].freshness.0, Freshness::default());
+    let prices = |at: usize| {
+        let mount = &config.mount[at];
+        (mount.price_per_million_requests, mount.price_per_gib)
+    };
+    assert_eq!(prices(0), (Some(Price(5.0)), Some(Price(0.09))));
+    assert_eq!(prices(1), (None, None));
     let shown = layers.shown();
     let source = |key: &str| {
         let found = shown.iter().find(|shown| shown.key == key);

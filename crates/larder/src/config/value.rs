@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Values as people write them: durations with a unit, freshness rules, log levels.
+//! Values as people write them: durations with a unit, freshness rules, prices, log levels.
 
 use std::{fmt, str::FromStr, time::Duration};
 
@@ -53,6 +53,20 @@ impl FromStr for Rule {
                 Ok(Self(Freshness::MaxAge(age)))
             }
         }
+    }
+}
+
+/// What something costs, in any currency: `0.09`, `5`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Price(pub(crate) f64);
+
+impl<'de> Deserialize<'de> for Price {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let price = f64::deserialize(deserializer)?;
+        if price.is_finite() && price >= 0.0 {
+            return Ok(Self(price));
+        }
+        Err(de::Error::custom(format!("{price} is not a price; write a number from 0 on")))
     }
 }
 

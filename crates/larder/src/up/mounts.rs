@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use larder_cluster::mounts::MountRecord;
+use larder_cluster::mounts::{MountRecord, Prices};
 use larder_core::{Clock, Error, Metrics, Random, Result};
 use larder_ufs::{
     environment::Environment,
@@ -53,6 +53,15 @@ pub(crate) fn open_stores(config: &Config, seams: &Seams) -> Result<Vec<Store>> 
     config.mount.iter().map(|mount| open_store(mount, &environment, seams)).collect()
 }
 
+/// `None` where no price is set; a price that is not set is none.
+fn prices(mount: &Mount) -> Option<Prices> {
+    let (requests, gib) = (mount.price_per_million_requests, mount.price_per_gib);
+    (requests.is_some() || gib.is_some()).then(|| Prices {
+        per_million_requests: requests.map_or(0.0, |price| price.0),
+        per_gib: gib.map_or(0.0, |price| price.0),
+    })
+}
+
 fn open_store(mount: &Mount, environment: &Environment, seams: &Seams) -> Result<Store> {
     let s3 = S3Config {
         endpoint: mount.endpoint.clone(),
@@ -71,6 +80,7 @@ fn open_store(mount: &Mount, environment: &Environment, seams: &Seams) -> Result
         endpoint: s3.completed_from(environment).endpoint.filter(|_| at_s3),
         freshness: mount.freshness.0,
         stale_if_error: mount.stale_if_error.map(|limit| limit.0),
+        prices: prices(mount),
     };
     let store = StoreConfig {
         max_concurrent_requests: Some(mount.max_concurrent_requests),
