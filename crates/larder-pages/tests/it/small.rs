@@ -3,6 +3,7 @@
 
 use std::{
     fs::{self, File},
+    ops::Range,
     os::unix::fs::FileExt,
     path::Path,
     process::Command,
@@ -250,16 +251,18 @@ fn soak_ten_million_small_files() {
     if let Ok(order) = std::env::var(CHILD) {
         let words: Vec<&str> = order.splitn(3, ' ').collect();
         let count = words[1].parse().unwrap();
+        let directory = Path::new(words[2]);
         return match words[0] {
-            "fill" => fill_millions(Path::new(words[2]), count),
-            _ => open_millions(Path::new(words[2]), count),
+            "fill" => fill_millions(directory, count),
+            "open" => open_millions(directory, count),
+            _ => replace_millions(directory, count),
         };
     }
     let directory = tempdir().unwrap();
     let space = statvfs(directory.path()).unwrap();
     let free = space.f_frsize * space.f_bavail;
     let count = FILES.min(free.saturating_sub(LEFT_FREE) / 600);
-    for step in ["fill", "open"] {
+    for step in ["fill", "open", "replace"] {
         let child = Command::new(std::env::current_exe().unwrap())
             .args(["small::soak_ten_million_small_files", "--exact", "--ignored", "--nocapture"])
             .env(CHILD, format!("{step} {count} {}", directory.path().display()))
@@ -279,22 +282,37 @@ fn private_bytes() -> u64 {
     line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
 }
 
-fn fill_millions(directory: &Path, count: u64) {
-    let store = open(directory, 1 << 40, Arc::new(MemoryIndex::new()));
+/// What the process has computed so far, on all cores, in seconds.
+fn computed() -> f64 {
+    let status = fs::read_to_string("/proc/self/stat").unwrap();
+    let fields: Vec<&str> = status.rsplit(')').next().unwrap().split_ascii_whitespace().collect();
+    let ticks = |field: usize| fields[field].parse::<f64>().unwrap();
+    (ticks(11) + ticks(12)) / rustix::param::clock_ticks_per_second() as f64
+}
+
+/// Puts these, some thousands at a time.
+fn put_millions(store: &PageStore, names: Range<u64>) {
     let clock = Clock::system();
+    let before = computed();
+    let count = names.end - names.start;
     let (tell, told) = mpsc::channel();
-    for name in 0..count {
+    for (nth, name) in (0..).zip(names) {
         let tell = tell.clone();
         store.put(new_page(name, 0, TINY), move |outcome| tell.send(outcome).unwrap());
-        if name >= 8192 {
+        if nth >= 8192 {
             assert_eq!(told.recv_timeout(PATIENCE).unwrap(), KEPT);
         }
     }
     for _ in 0..count.min(8192) {
         assert_eq!(told.recv_timeout(PATIENCE).unwrap(), KEPT);
     }
-    let took = clock.elapsed();
-    eprintln!("filled {count} in {took:?}: {:?} each", took / u32::try_from(count).unwrap());
+    let each = clock.elapsed() / u32::try_from(count).unwrap();
+    eprintln!("put {count}: {each:?} each, {:.1} s of CPU", computed() - before);
+}
+
+fn fill_millions(directory: &Path, count: u64) {
+    let store = open(directory, 1 << 40, Arc::new(MemoryIndex::new()));
+    put_millions(&store, 0..count);
     store.close().unwrap();
     for (path, _) in slabs(directory) {
         let slab = File::open(path).unwrap();
@@ -303,9 +321,26 @@ fn fill_millions(directory: &Path, count: u64) {
     }
 }
 
+/// A store that is full: each file that comes takes the place of another.
+fn replace_millions(directory: &Path, count: u64) {
+    let before = private_bytes();
+    let full = allocated(directory);
+    let store = open(directory, full, Arc::new(MemoryIndex::new()));
+    store.remove(content(u64::MAX)).unwrap();
+    put_millions(&store, count..count + count / 2);
+    let now = store.usage()[0].small_files;
+    assert!(now > count * 9 / 10, "{now} of {count}");
+    assert!(allocated(directory) <= full);
+    let each = (private_bytes() - before) as f64 / now as f64;
+    eprintln!("{now} are left; {each:.1} bytes each with all that is remembered");
+    assert!(each <= 64.0, "{each} bytes of memory for each file");
+    store.close().unwrap();
+}
+
 fn open_millions(directory: &Path, count: u64) {
     let before = private_bytes();
     let clock = Clock::system();
+    let idle = computed();
     let store = open(directory, 1 << 40, Arc::new(MemoryIndex::new()));
     let opened = clock.elapsed();
     // Returns when all is loaded, without asking again and again.
@@ -313,7 +348,9 @@ fn open_millions(directory: &Path, count: u64) {
     let loaded = clock.elapsed();
     assert_eq!(store.usage()[0].small_files, count);
     let each = (private_bytes() - before) as f64 / count as f64;
-    eprintln!("opened after {opened:?}, all {count} known after {loaded:?}; {each:.1} bytes each");
+    let cpu = computed() - idle;
+    eprintln!("opened after {opened:?}; all {count} known after {loaded:?}, {cpu:.1} s of CPU");
+    eprintln!("{each:.1} bytes of memory each");
     let random = Random::new();
     let clock = Clock::system();
     for _ in 0..1000 {
