@@ -160,10 +160,10 @@ pub(crate) fn resume(shelf: &Arc<Shelf>, path: &Path) -> Result<()> {
     let _change = shelf.directories.change();
     let lane = known(shelf, path)?;
     let directory = &shelf.directories[usize::from(lane.0)];
-    let (comparing, faulty) = {
+    let (comparing, faulty, standing) = {
         let mut catalogue = shelf.catalogue();
         let state = catalogue.lane(lane);
-        (state.comparing, state.fault.is_some())
+        (state.comparing, state.fault.is_some(), state.standing)
     };
     if comparing {
         return Err(Error::unavailable(format!(
@@ -178,7 +178,9 @@ pub(crate) fn resume(shelf: &Arc<Shelf>, path: &Path) -> Result<()> {
         forget_all(shelf, lane);
     }
     let unrecorded = vouch(shelf, directory, opened)?;
-    reload_slabs(shelf, lane, faulty)?;
+    if faulty || standing == Standing::Drained {
+        reload_slabs(shelf, lane)?;
+    }
     {
         let mut catalogue = shelf.catalogue();
         let state = catalogue.lane(lane);
@@ -190,15 +192,11 @@ pub(crate) fn resume(shelf: &Arc<Shelf>, path: &Path) -> Result<()> {
     compare_behind(shelf, lane)
 }
 
-/// Reads the slabs anew of a directory whose disk failed, or that was drained: what it holds now
-/// counts. The slabs of one that was only being drained are known.
-fn reload_slabs(shelf: &Shelf, lane: LaneIndex, faulty: bool) -> Result<()> {
-    if faulty {
-        slab::forget(shelf, lane);
-    }
-    if shelf.catalogue().has_slabs(lane) {
-        return Ok(());
-    }
+/// Reads the slabs anew of a directory that takes nothing yet: what its disk holds now counts.
+fn reload_slabs(shelf: &Shelf, lane: LaneIndex) -> Result<()> {
+    // A fill that began before the disk failed may be about to make a slab.
+    let _making = lock(&shelf.making);
+    slab::forget(shelf, lane);
     slab::load_lane(shelf, lane).map_err(|error| {
         let path = shelf.root(lane).display();
         Error::unavailable(format!("the small files of {path} cannot be read")).with_source(error)

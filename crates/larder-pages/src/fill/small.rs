@@ -7,7 +7,7 @@
 
 use std::{fs::File, io};
 
-use larder_core::{Random, SEGMENT_SIZE};
+use larder_core::Random;
 
 use super::{Queued, place};
 use crate::{
@@ -205,7 +205,7 @@ fn make_slab(shelf: &Shelf, directory: LaneIndex, class: Class) -> Result<Taken,
     match (made, number) {
         (Ok(()), Some(number)) => Ok(Taken::Slot(number)),
         (Ok(()), None) => Err(NotKept::NoRoom),
-        (Err(error), _) => Err(place::judge(shelf, directory, &error, SEGMENT_SIZE)),
+        (Err(error), _) => Err(place::judge(shelf, directory, &error, class.slot_bytes())),
     }
 }
 
@@ -223,6 +223,9 @@ fn finish(shelf: &Shelf, mut run: Vec<Placed<'_>>, opened: &mut Opened) {
             // First, so that who is told finds the room free.
             drop(slot);
             tell_not_kept(shelf, queued, reason);
+        }
+        if error.kind() == io::ErrorKind::NotFound {
+            shelf.drop_lost_slab(&slab);
         }
         return;
     }

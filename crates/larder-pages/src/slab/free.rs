@@ -90,6 +90,14 @@ impl Shelf {
         true
     }
 
+    /// A slab's file is not there any more.
+    pub(crate) fn drop_lost_slab(&self, file: &SlabFile) {
+        if self.catalogue().is_slab_current(file) {
+            tracing::warn!(slab = file.name, "a slab is lost; its small files are misses");
+            self.drop_slab(file.at);
+        }
+    }
+
     /// Drops some slab of a directory; `false` when there is none.
     pub(crate) fn drop_some_slab(&self, directory: LaneIndex) -> bool {
         let next = self.catalogue().smalls.next_of(directory, 0);
@@ -119,10 +127,7 @@ impl Shelf {
         };
         let Some(file) = file else { return };
         match file::open_for_reading(self.root(file.directory), file.name) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                tracing::warn!(slab = file.name, "a slab is lost; its small files are misses");
-                self.drop_slab(file.at);
-            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.drop_lost_slab(&file),
             Err(error) if Trouble::of(&error) == Trouble::Broken => {
                 self.fault(file.directory, &error);
             }

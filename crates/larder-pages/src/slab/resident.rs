@@ -150,11 +150,6 @@ impl Catalogue {
         }
     }
 
-    /// Whether anything of a directory lies in a slab that is there.
-    pub(crate) fn has_slabs(&self, directory: LaneIndex) -> bool {
-        self.smalls.next_of(directory, 0).is_some()
-    }
-
     /// Whether this is still the slab of that number, and its file is there.
     pub(crate) fn is_slab_current(&self, file: &SlabFile) -> bool {
         self.smalls

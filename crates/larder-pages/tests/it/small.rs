@@ -193,6 +193,11 @@ fn a_flipped_bit_and_a_lost_slab_are_misses() {
         store.usage()[0].resident.0 == 0
     });
     put_small(&store, 0..10, length);
+    fs::remove_file(&slabs(directory.path())[0].0).unwrap();
+    let lost = put(&store, 11, 0, length);
+    assert_eq!(lost, PutOutcome::NotKept(NotKept::DiskFault), "found by who writes");
+    put_small(&store, 0..12, length);
+    assert!((0..12).all(|name| read_all(&store, name, length).good == [0]));
 }
 
 #[test]
