@@ -43,7 +43,7 @@ impl Sample {
 
     /// The share of all segments that is in the sample.
     pub(super) fn rate(&self) -> f64 {
-        0.5_f64.powi(i32::try_from(self.halvings).unwrap_or(i32::MAX))
+        1.0 / (1_u64 << self.halvings.min(63)) as f64
     }
 
     /// Segments in the largest miniature.
@@ -66,24 +66,27 @@ impl Sample {
 
     /// Whether that was more than the sample may hold, which halved it.
     pub(super) fn read(&mut self, account: usize, access: &Access) -> bool {
-        let weight = 1.0 / self.rate();
         self.reads += 1;
+        let weight = (1_u64 << self.halvings.min(63)) as f64;
+        let page_weight = weight * access.page_bytes as f64;
         let stratum = self.strata[account].of(spread(access.name));
         stratum.reads += weight;
         stratum.bytes += weight * access.bytes() as f64;
         let wanted = Wanted::new(access.pages.clone(), access.ahead, access.page_bytes);
+        let mut grown = false;
         for (at, miniature) in self.miniatures.iter_mut().enumerate() {
             let pages = miniature.fetch(access.name, &wanted);
             if pages > 0 {
                 stratum.missed_reads[at] += weight;
-                stratum.missed_bytes[at] += weight * f64::from(pages) * access.page_bytes as f64;
+                stratum.missed_bytes[at] += page_weight * f64::from(pages);
+                grown = true;
             }
         }
-        let full = self.segments() > self.segments_max;
-        if full {
+        let too_many = grown && self.segments() > self.segments_max;
+        if too_many {
             self.halve();
         }
-        full
+        too_many
     }
 
     fn halve(&mut self) {
