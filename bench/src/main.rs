@@ -10,7 +10,7 @@ use clap::{Parser, Subcommand};
 use larder_bench::{
     load::signing::Keys,
     measure::{
-        fuse_read, miss, noise, parquet,
+        amplification, fuse_read, memory, miss, noise, pages, parquet,
         plan::{Effort, Plan, RealOrigin},
         s3_get, stat, store_proxy,
     },
@@ -61,8 +61,14 @@ enum What {
     Miss,
     /// TPC-H by DuckDB on Parquet files, cold against direct, warm against local files.
     Parquet,
+    /// What cold random and sequential reads cost at the store.
+    Amplification,
+    /// Slow readers by the thousand under a memory limit.
+    Memory,
     /// Statuses from the metadata store.
     Stat,
+    /// Reads of resident pages against `pread`, puts into a full cache against the disk.
+    Pages,
     /// The store proxy: its delay, its rate, its speed.
     StoreProxy,
     /// nginx against nginx: what the harness itself adds.
@@ -100,6 +106,20 @@ fn main() -> ExitCode {
     }
 }
 
+/// In the order of `all`: what the harness itself adds first.
+const BENCHES: [(What, Measure); 10] = [
+    (What::Noise, noise::measure),
+    (What::StoreProxy, store_proxy::measure),
+    (What::Stat, stat::measure),
+    (What::Pages, pages::measure),
+    (What::S3Get, s3_get::measure),
+    (What::FuseRead, fuse_read::measure),
+    (What::Miss, miss::measure),
+    (What::Parquet, parquet::measure),
+    (What::Amplification, amplification::measure),
+    (What::Memory, memory::measure),
+];
+
 /// Runs what was asked for; whether every floor holds.
 fn run(arguments: &Arguments) -> Result<bool> {
     if let What::Policy { trace, export } = &arguments.what {
@@ -109,17 +129,8 @@ fn run(arguments: &Arguments) -> Result<bool> {
         return policy::advise(trace, *segments, arguments.json.as_deref());
     }
     let plan = plan(arguments)?;
-    let benches: [(What, Measure); 7] = [
-        (What::Noise, noise::measure),
-        (What::StoreProxy, store_proxy::measure),
-        (What::Stat, stat::measure),
-        (What::S3Get, s3_get::measure),
-        (What::FuseRead, fuse_read::measure),
-        (What::Miss, miss::measure),
-        (What::Parquet, parquet::measure),
-    ];
     let mut rows = Vec::new();
-    for (what, measure) in benches {
+    for (what, measure) in BENCHES {
         if arguments.what == what || arguments.what == What::All {
             eprintln!("measuring {what:?}");
             rows.extend(measure(&plan).with_context(|| format!("{what:?}"))?);

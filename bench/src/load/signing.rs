@@ -6,6 +6,7 @@ use std::{fmt, net::SocketAddr, path::Path};
 use anyhow::{Context as _, Result, bail};
 use futures::FutureExt as _;
 use http::{HeaderValue, Method, Request, header};
+use larder_core::ByteRange;
 use reqsign_aws_v4::{Credential, RequestSigner};
 use reqsign_core::{Context, SignRequest as _};
 
@@ -75,6 +76,15 @@ impl Signer {
         Ok(Prepared { bytes, expect: Some(length) })
     }
 
+    /// The same for a range of it. The range is not signed, as most clients leave it.
+    pub fn get_range(&self, path: &str, range: ByteRange) -> Result<Prepared> {
+        let mut bytes = self.sign(&Method::GET, path, &[])?;
+        bytes.truncate(bytes.len() - 2);
+        let (first, last) = (range.start, range.end - 1);
+        bytes.extend_from_slice(format!("Range: bytes={first}-{last}\r\n\r\n").as_bytes());
+        Ok(Prepared { bytes, expect: Some(range.length()) })
+    }
+
     /// A signed PUT of `body` at `path`.
     pub fn put(&self, path: &str, body: &[u8]) -> Result<Prepared> {
         Ok(Prepared { bytes: self.sign(&Method::PUT, path, body)?, expect: None })
@@ -141,5 +151,9 @@ mod tests {
             assert!(text.contains(part), "{part} in {text}");
         }
         assert!(signer.get("bench", 0).is_err());
+        let request = signer.get_range("/bench/x", ByteRange::new(5, 9)).unwrap();
+        let text = String::from_utf8(request.bytes).unwrap();
+        assert!(text.ends_with("\r\nRange: bytes=5-8\r\n\r\n"), "{text}");
+        assert_eq!((text.matches("\r\n\r\n").count(), request.expect), (1, Some(4)));
     }
 }

@@ -62,6 +62,7 @@ pub fn measure(plan: &Plan) -> Result<Vec<Row>> {
         mount: (MOUNT, format!("file://{}", files.display())),
         store: None,
         fuse: Some(mount.clone()),
+        memory_group: None,
     })?;
     let mounted = mount.join(MOUNT);
     let original = open(&files.join("file"))?;

@@ -125,6 +125,7 @@ fn start_origin(plan: &Plan, folder: &Path, files: &Path, sets: &[Set]) -> Resul
         mount: (BUCKET, format!("file://{}", files.display())),
         store: None,
         fuse: None,
+        memory_group: None,
     })?;
     let store = Store { address: larder.s3.address, keys: larder.s3.keys.clone() };
     let origin = Origin { store, bucket: BUCKET.into(), _larder: Some(larder) };
@@ -179,6 +180,7 @@ fn start_scene(plan: &Plan, folder: &Path, origin: &Origin) -> Result<Scene> {
         mount: (MOUNT, format!("s3://{}", origin.bucket)),
         store: Some(store),
         fuse: None,
+        memory_group: None,
     })?;
     let direct = Signer { address: proxy.listen, keys: origin.store.keys.clone() };
     Ok(Scene { proxy, direct, bucket: origin.bucket.clone(), larder })

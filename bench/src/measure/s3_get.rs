@@ -73,6 +73,7 @@ pub fn measure(plan: &Plan) -> Result<Vec<Row>> {
         mount: (BUCKET, format!("file://{}", bucket.display())),
         store: None,
         fuse: None,
+        memory_group: None,
     })?;
     let mut rows = Vec::new();
     for set in SETS {

@@ -42,6 +42,8 @@ pub struct Settings<'a> {
     pub store: Option<Store>,
     /// Where the name space is mounted, if anywhere.
     pub fuse: Option<PathBuf>,
+    /// The control group of the memory controller it runs in, if one of its own.
+    pub memory_group: Option<PathBuf>,
 }
 
 /// A running Larder; it ends when dropped.
@@ -69,7 +71,7 @@ impl Larder {
         fs::create_dir_all(&state)?;
         fs::create_dir_all(&cache)?;
         let (s3, http) = (free_address()?, free_address()?);
-        let mut command = Command::new(settings.program);
+        let mut command = command_in(settings.memory_group.as_deref(), settings.program);
         isolate(&mut command, settings.store.as_ref());
         command
             .arg("up")
@@ -121,6 +123,15 @@ impl Drop for Larder {
             let _ = Command::new("fusermount3").args(["-u", "-z"]).arg(&folder).status();
         }
     }
+}
+
+/// The program, as a member of `group` before it begins: it looks at its limit at start.
+fn command_in(group: Option<&Path>, program: &Path) -> Command {
+    let Some(group) = group else { return Command::new(program) };
+    let mut command = Command::new("sh");
+    command.args(["-c", "echo $$ > \"$0\" && exec \"$@\""]);
+    command.arg(group.join("cgroup.procs")).arg(program);
+    command
 }
 
 /// Only the store of the bench: no keys, endpoints or profiles of whoever runs it.

@@ -7,6 +7,7 @@
 pub mod child;
 pub mod cpu;
 pub mod larder;
+pub mod memory_group;
 pub mod nginx;
 pub mod store_proxy;
 pub mod wait;
