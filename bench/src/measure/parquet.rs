@@ -84,6 +84,7 @@ fn one_scale(plan: &Plan, scale: u32, rounds: usize) -> Result<Vec<Row>> {
         mount: (BUCKET, format!("file://{}", files.display())),
         store: None,
         fuse: None,
+        memory_group: None,
     })?;
     let proxy = StoreProxy::start(origin.s3.address, folder.path())?;
     let direct = Signer { address: proxy.listen, keys: origin.s3.keys.clone() };
@@ -101,6 +102,7 @@ fn one_scale(plan: &Plan, scale: u32, rounds: usize) -> Result<Vec<Row>> {
             mount: (BUCKET, format!("s3://{BUCKET}")),
             store: Some(store),
             fuse: None,
+            memory_group: None,
         })?;
         let way = |signer: Option<&Signer>| -> Result<(f64, Passed)> {
             proxy.reset()?;
