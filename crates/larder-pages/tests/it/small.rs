@@ -267,6 +267,10 @@ fn soak_ten_million_small_files() {
     let space = statvfs(directory.path()).unwrap();
     let free = space.f_frsize * space.f_bavail;
     let count = FILES.min(free.saturating_sub(LEFT_FREE) / 600);
+    if count < FILES / 100 {
+        eprintln!("skipped: the disk has {free} bytes free, of which {LEFT_FREE} are left alone");
+        return;
+    }
     for step in ["fill", "open", "replace"] {
         let child = Command::new(std::env::current_exe().unwrap())
             .args(["small::soak_ten_million_small_files", "--exact", "--ignored", "--nocapture"])
