@@ -129,6 +129,13 @@ pub struct Metrics {
     pub pages_not_kept: Counter,
     /// Pages that failed their checksum, were dropped and not served.
     pub pages_corrupt: Counter,
+    /// Bytes of resident pages read again by the scrubber.
+    pub pages_scrubbed_bytes: Counter,
+    /// Pages that the scrubber found rotten and dropped.
+    pub pages_rotten: Counter,
+    /// When the scrubber's last whole pass ended on the cache directory where that is longest
+    /// ago, in Unix seconds; 0 while one has had none.
+    pub scrub_passed_seconds: Gauge,
     /// Times that a cache directory was taken out of service because its disk failed.
     pub cache_directory_faults: Counter,
     /// Cache directories out of service because their disk failed.
@@ -172,6 +179,9 @@ impl Metrics {
             pages_evicted: Default::default(),
             pages_not_kept: Default::default(),
             pages_corrupt: Default::default(),
+            pages_scrubbed_bytes: Default::default(),
+            pages_rotten: Default::default(),
+            scrub_passed_seconds: Default::default(),
             cache_directory_faults: Default::default(),
             cache_directories_out: Default::default(),
             memory_used_bytes: Default::default(),
@@ -287,6 +297,23 @@ impl Metrics {
             "pages_corrupt",
             "Pages that failed their checksum and were dropped",
             self.pages_corrupt.clone(),
+        );
+        registry.register_with_unit(
+            "pages_scrubbed",
+            "Resident pages read again by the scrubber",
+            Unit::Bytes,
+            self.pages_scrubbed_bytes.clone(),
+        );
+        registry.register(
+            "pages_rotten",
+            "Pages that the scrubber found rotten and dropped",
+            self.pages_rotten.clone(),
+        );
+        registry.register_with_unit(
+            "scrub_passed",
+            "Unix time of the last whole scrub of the cache directory where that is longest ago",
+            Unit::Seconds,
+            self.scrub_passed_seconds.clone(),
         );
         registry.register(
             "cache_directory_faults",

@@ -9,16 +9,20 @@ use std::{
     ffi::OsStr,
     fs::{self, File, OpenOptions, Permissions},
     io::{self, ErrorKind, IoSlice},
+    num::NonZeroU64,
     ops::Range,
-    os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
+    os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
 use larder_core::{ContentId, PAGE_SIZE};
 use rustix::{
-    fs::{FallocateFlags, OFlags, SeekFrom, fallocate, seek},
+    fs::{Advice, FallocateFlags, OFlags, SeekFrom, fadvise, fallocate, seek},
     io::{Errno, pwritev},
 };
+
+/// The largest block of a disk.
+const ALIGNMENT: usize = 4096;
 
 /// Fails as a disk would, when a test says so: `return(ENOSPC)` and the like.
 macro_rules! fail_io {
@@ -53,6 +57,75 @@ pub(crate) fn open_for_reading(root: &Path, content: ContentId) -> io::Result<Fi
         .read(true)
         .custom_flags(OFlags::NOFOLLOW.bits() as i32)
         .open(path(root, content))
+}
+
+/// Memory that a medium can be read into past the page cache: it begins at a block.
+pub(crate) struct AlignedBuffer {
+    bytes: Vec<u8>,
+    start: usize,
+    length: usize,
+}
+
+impl AlignedBuffer {
+    pub(crate) fn new(length: usize) -> Self {
+        let bytes = vec![0; length + ALIGNMENT];
+        let start = bytes.as_ptr().align_offset(ALIGNMENT);
+        Self { bytes, start, length }
+    }
+
+    pub(crate) fn bytes(&mut self) -> &mut [u8] {
+        &mut self.bytes[self.start..self.start + self.length]
+    }
+}
+
+/// Reads what lies on the medium rather than in the page cache, and leaves the page cache as it
+/// is. `offset` begins a block, `buffer` is whole blocks of an [`AlignedBuffer`]. Returns how much
+/// there was before the end of the file.
+pub(crate) fn read_medium(path: &Path, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+    let open = |flags: OFlags| {
+        let flags = (OFlags::NOFOLLOW | flags).bits() as i32;
+        OpenOptions::new().read(true).custom_flags(flags).open(path)
+    };
+    let direct = open(OFlags::DIRECT);
+    let read = direct.and_then(|file| read_to_end(&file, offset, buffer));
+    match read {
+        Err(error) if Errno::from_io_error(&error) == Some(Errno::INVAL) => {}
+        read => return read,
+    }
+    // This file system can't: then at least what is read is the first to leave memory again.
+    let file = open(OFlags::empty())?;
+    let _ = fadvise(&file, 0, None, Advice::NoReuse);
+    read_to_end(&file, offset, buffer)
+}
+
+fn read_to_end(file: &File, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut got = 0;
+    while got < buffer.len() {
+        match file.read_at(&mut buffer[got..], offset + got as u64) {
+            Ok(0) => break,
+            Ok(count) => got += count,
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        }
+        // Only the end of the file cuts a block, and behind it nothing can be asked directly.
+        if !got.is_multiple_of(ALIGNMENT) {
+            break;
+        }
+    }
+    Ok(got)
+}
+
+/// Lets the page cache forget bytes that it need not write.
+pub(crate) fn forget_cached(path: &Path, ranges: &[Range<u64>]) {
+    let flags = OFlags::NOFOLLOW.bits() as i32;
+    let Ok(file) = OpenOptions::new().read(true).custom_flags(flags).open(path) else { return };
+    let block = ALIGNMENT as u64;
+    for range in ranges {
+        let start = range.start / block * block;
+        let length = NonZeroU64::new(range.end.next_multiple_of(block) - start);
+        // Where that fails a page is judged by what is in memory, as readers do.
+        let _ = fadvise(&file, start, length, Advice::DontNeed);
+    }
 }
 
 /// Opens a backing file that exists, to change it.

@@ -83,6 +83,8 @@ pub(crate) struct Catalogue {
     pub(crate) policy: Policy,
     pub(crate) smalls: Shelves,
     incarnations: u64,
+    /// Segments that were ever read, each time counted.
+    pub(crate) reads: u64,
     metrics: Arc<Metrics>,
 }
 
@@ -102,6 +104,7 @@ impl Catalogue {
             policy: Policy::new(&[]),
             smalls: Shelves::default(),
             incarnations: 0,
+            reads: 0,
             metrics,
         }
     }
@@ -170,6 +173,14 @@ impl Catalogue {
 
     /// Pins a segment if it has any page of `wanted`, and notes that it was read.
     pub(crate) fn pin(&mut self, key: IndexKey, wanted: Range<u32>) -> Option<Pinned> {
+        let pinned = self.hold(key, wanted)?;
+        self.reads += 1;
+        self.policy.touch(pinned.slot, pinned.directory);
+        Some(pinned)
+    }
+
+    /// The same for who looks after a segment rather than reads it.
+    pub(crate) fn hold(&mut self, key: IndexKey, wanted: Range<u32>) -> Option<Pinned> {
         let slot = self.slot_of(key)?;
         let segment = &mut self.segments[slot as usize];
         let pages = segment.pages.within(wanted);
@@ -177,9 +188,8 @@ impl Catalogue {
             return None;
         }
         segment.pins += 1;
-        let resident = self.residents[segment.resident as usize];
-        self.policy.touch(Slot(slot), resident.directory);
-        Some(Pinned { slot: Slot(slot), directory: resident.directory, pages })
+        let directory = self.residents[segment.resident as usize].directory;
+        Some(Pinned { slot: Slot(slot), directory, pages })
     }
 
     /// Undoes one pin; `true` when a small file's slot waits to be freed since.

@@ -7,6 +7,7 @@
 //! DIR/identity  a random number: records name it, so a swapped disk is noticed
 //! DIR/state     `clean BYTES SEGMENTS`; `dirty BYTES`: so much may lie there unrecorded;
 //!               `drained`: not to be used until somebody says so
+//! DIR/scrub     how far the scrubber is: `SHARE LAST`, in 256ths and milliseconds since 1970
 //! DIR/pages/ab/cdef…  one sparse backing file per content of more than 64 KiB
 //! DIR/slabs/0…1       slabs: files of up to 64 KiB, each in a slot
 //! ```
@@ -154,6 +155,16 @@ impl Directory {
     /// What it would hold by the word of whoever configured it.
     pub(crate) fn size(&self) -> ByteSize {
         self.size
+    }
+
+    /// What the scrubber wrote down there, if that can be read.
+    pub(crate) fn scrub_note(&self) -> Option<String> {
+        read_small(&self.path.join("scrub")).ok().flatten()
+    }
+
+    /// Keeps what the scrubber writes down.
+    pub(crate) fn keep_scrub_note(&self, text: &str) -> io::Result<()> {
+        write_small(&self.path.join("scrub"), text)
     }
 
     /// Writes durably what the next process shall find.

@@ -2,7 +2,7 @@
 //! One directory, as the catalogue sees it: its account, whether its disk is trusted, and whether
 //! it is wanted.
 
-use crate::quota::Quota;
+use crate::{Scrubbed, quota::Quota};
 
 /// Whether a directory is wanted, apart from whether its disk works.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,12 +26,23 @@ pub(crate) struct Lane {
     pub(crate) standing: Standing,
     /// Its files are being compared with the records.
     pub(crate) comparing: bool,
+    /// How far the scrubber is.
+    pub(crate) scrubbed: Scrubbed,
 }
 
 impl Lane {
     pub(crate) fn new(quota: Quota) -> Self {
         let standing = Standing::Serving;
-        Self { quota, segments: 0, small_files: 0, fault: None, standing, comparing: false }
+        let scrubbed = Scrubbed::default();
+        Self {
+            quota,
+            segments: 0,
+            small_files: 0,
+            fault: None,
+            standing,
+            comparing: false,
+            scrubbed,
+        }
     }
 
     /// Claims the comparison of files with records, where it is due and nobody does it yet.

@@ -27,6 +27,7 @@ mod record;
 mod recover;
 mod roster;
 mod scrub;
+mod scrubber;
 mod segment;
 mod shelf;
 mod slab;
@@ -39,6 +40,7 @@ pub use evict::Simulation;
 pub use index::{Index, IndexKey, MemoryIndex};
 pub use lane::Standing;
 pub use page_bytes::PageBytes;
+pub use scrubber::{Scrub, Scrubbed};
 pub use store::{
     DirectoryOptions, DiskUsage, NewPage, NotKept, Options, PageStore, Piece, Presence, PutOutcome,
 };

@@ -108,6 +108,8 @@ pub(crate) fn open(
         queue: Queue::new(options.fill_queue_bytes_max.0, options.batch_bytes_max()),
         descriptors_max: options.descriptors_within_limits(),
         record_cache_bytes_max: options.record_cache_bytes_max.0,
+        scrub: options.scrub,
+        clock: options.clock.clone(),
     });
     Ok(Arc::new(shelf))
 }

@@ -27,7 +27,7 @@ use crate::{
     lane::Lane,
     open,
     quota::Quota,
-    recover,
+    recover, scrubber,
     shelf::{Shelf, lock},
     slab,
 };
@@ -123,6 +123,7 @@ pub(crate) fn add(shelf: &Arc<Shelf>, options: &DirectoryOptions) -> Result<()> 
     }
     shelf.catalogue().lane(lane).standing = Standing::Serving;
     tracing::info!(directory = %shown, "a cache directory joins");
+    scrubber::spawn(shelf, lane)?;
     compare_behind(shelf, lane)
 }
 

@@ -19,12 +19,12 @@ use std::{
     time::Duration,
 };
 
-use larder_core::{ContentId, Error, Metrics, Result};
+use larder_core::{Clock, ContentId, Error, Metrics, Result};
 use quick_cache::{Weighter, sync::Cache};
 use rustix::io::Errno;
 
 use crate::{
-    Index, IndexKey, backing,
+    Index, IndexKey, Scrub, backing,
     catalogue::{Catalogue, Incarnation},
     evict::LaneIndex,
     fill::Queue,
@@ -63,6 +63,8 @@ pub(crate) struct Parts {
     pub(crate) unflushed: Unflushed,
     pub(crate) descriptors_max: usize,
     pub(crate) record_cache_bytes_max: u64,
+    pub(crate) scrub: Scrub,
+    pub(crate) clock: Clock,
 }
 
 /// The shared state of a page store.
@@ -74,6 +76,8 @@ pub(crate) struct Shelf {
     /// Extents hold it too, to ask for what is due when they are dropped.
     pub(crate) queue: Arc<Queue>,
     pub(crate) unflushed: Unflushed,
+    pub(crate) scrub: Scrub,
+    pub(crate) clock: Clock,
     /// Apart from the rest, because extents hold it and nothing else.
     pub(crate) catalogue: Arc<Mutex<Catalogue>>,
     /// Told when slabs, and when all records, are in the catalogue.
@@ -96,6 +100,8 @@ impl Shelf {
             metrics: parts.metrics,
             queue: Arc::new(parts.queue),
             unflushed: parts.unflushed,
+            scrub: parts.scrub,
+            clock: parts.clock,
             catalogue: Arc::new(Mutex::new(parts.catalogue)),
             loaded: Condvar::new(),
             closed: AtomicBool::new(false),

@@ -17,7 +17,7 @@ use std::{
 };
 
 use larder_core::{
-    ByteRange, ByteSize, ContentId, Error, Extent, Metrics, PageIndex, Result,
+    ByteRange, ByteSize, Clock, ContentId, Error, Extent, Metrics, PageIndex, Result,
     page::FILE_LENGTH_MAX,
 };
 
@@ -25,6 +25,7 @@ use crate::{
     Index, PageBytes, Standing,
     fill::{self, Done, Queued, Waiting},
     lookup, open, recover, roster, scrub,
+    scrubber::{self, Scrub, Scrubbed},
     shelf::Shelf,
     whole::{self, Wholes},
 };
@@ -51,6 +52,10 @@ pub struct Options {
     pub unflushed_bytes_max: ByteSize,
     /// The most memory for decoded segment records (about 1 KiB for 16 MiB of pages).
     pub record_cache_bytes_max: ByteSize,
+    /// How pages that nobody reads are looked after.
+    pub scrub: Scrub,
+    /// Time.
+    pub clock: Clock,
 }
 
 impl Default for Options {
@@ -62,6 +67,8 @@ impl Default for Options {
             fill_queue_bytes_max: ByteSize(64 << 20),
             unflushed_bytes_max: ByteSize(256 << 20),
             record_cache_bytes_max: ByteSize(16 << 20),
+            scrub: Scrub::default(),
+            clock: Clock::system(),
         }
     }
 }
@@ -169,6 +176,8 @@ pub struct DiskUsage {
     pub standing: Standing,
     /// Its files are being compared with the records.
     pub comparing: bool,
+    /// How far the scrubber is; `None` when it is off.
+    pub scrubbed: Option<Scrubbed>,
 }
 
 /// The page store of one machine.
@@ -200,6 +209,7 @@ impl PageStore {
         for _ in 0..options.fill_threads_within_limits() {
             open::spawn(&shelf, "larder-fill", fill::run)?;
         }
+        shelf.lanes().try_for_each(|lane| scrubber::spawn(&shelf, lane))?;
         shelf.wait_for_slabs(SLABS_WAIT_MAX);
         Ok(store)
     }
@@ -276,6 +286,7 @@ impl PageStore {
             fault: lane.fault.clone(),
             standing: lane.standing,
             comparing: lane.comparing,
+            scrubbed: self.shelf.scrub.is_on().then_some(lane.scrubbed),
         });
         usage.collect()
     }

@@ -3,9 +3,11 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use larder_cluster::wire::message::{CacheChange, CacheRequest, DiskReport, DiskState};
-use larder_core::{ByteSize, Error, Result};
-use larder_pages::{DirectoryOptions, DiskUsage, PageStore, Standing};
+use larder_cluster::wire::message::{
+    CacheChange, CacheRequest, DiskReport, DiskState, ScrubReport,
+};
+use larder_core::{ByteSize, Error, Result, UnixMillis};
+use larder_pages::{DirectoryOptions, DiskUsage, PageStore, Scrubbed, Standing};
 
 use crate::Worker;
 
@@ -14,27 +16,26 @@ impl Worker {
         let pages = Arc::clone(&self.pages);
         // Opening a directory waits for its disk.
         let task = tokio::task::spawn_blocking(move || change(&pages, request));
-        let reports = task
-            .await
-            .map_err(|error| Error::internal("the change was abandoned").with_source(error))?;
+        task.await
+            .map_err(|error| Error::internal("the change was abandoned").with_source(error))??;
         self.follow_capacity();
-        reports
+        let now = self.clock.now();
+        Ok(self.pages.usage().iter().map(|disk| report(disk, now)).collect())
     }
 }
 
-fn change(pages: &PageStore, request: CacheRequest) -> Result<Vec<DiskReport>> {
+fn change(pages: &PageStore, request: CacheRequest) -> Result<()> {
     let path = PathBuf::from(request.directory);
     match request.change {
         CacheChange::Add { size_bytes } => {
-            pages.add_directory(&DirectoryOptions { path, capacity: ByteSize(size_bytes) })?;
+            pages.add_directory(&DirectoryOptions { path, capacity: ByteSize(size_bytes) })
         }
-        CacheChange::Drain => pages.drain_directory(&path)?,
-        CacheChange::Resume => pages.resume_directory(&path)?,
+        CacheChange::Drain => pages.drain_directory(&path),
+        CacheChange::Resume => pages.resume_directory(&path),
     }
-    Ok(pages.usage().iter().map(report).collect())
 }
 
-pub(crate) fn report(disk: &DiskUsage) -> DiskReport {
+pub(crate) fn report(disk: &DiskUsage, now: UnixMillis) -> DiskReport {
     DiskReport {
         directory: disk.path.display().to_string(),
         capacity_bytes: disk.capacity.0,
@@ -42,6 +43,7 @@ pub(crate) fn report(disk: &DiskUsage) -> DiskReport {
         limit_bytes: disk.limit.0,
         state: state(disk),
         fault: disk.fault.clone(),
+        scrub: disk.scrubbed.map(|scrubbed| scrub(scrubbed, now)),
     }
 }
 
@@ -49,6 +51,21 @@ pub(crate) fn report(disk: &DiskUsage) -> DiskReport {
 pub(crate) fn capacity(pages: &PageStore) -> u64 {
     let usage = pages.usage();
     usage.iter().filter(|disk| counts(disk)).map(|disk| disk.capacity.0).sum()
+}
+
+fn scrub(scrubbed: Scrubbed, now: UnixMillis) -> ScrubReport {
+    ScrubReport {
+        done_percent: (u32::from(scrubbed.shares_done) * 100 / 256) as u8,
+        last_pass_age_s: scrubbed.passed.map(|passed| now.since(passed).as_secs()),
+        rotten_pages: scrubbed.rotten,
+    }
+}
+
+/// When every directory that counts had been scrubbed whole, if that was ever so.
+pub(crate) fn scrub_passed(disks: &[DiskUsage]) -> Option<UnixMillis> {
+    let counted = disks.iter().filter(|disk| counts(disk));
+    let passed = counted.map(|disk| disk.scrubbed.and_then(|scrubbed| scrubbed.passed));
+    passed.min().flatten()
 }
 
 /// Whether pages there count: neither drained nor on a disk that failed.

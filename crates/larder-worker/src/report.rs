@@ -9,7 +9,7 @@ use crate::{Worker, disks, mount::Mount};
 impl Worker {
     pub(crate) fn answer_report(&self) -> WorkerReport {
         self.follow_capacity();
-        let usage = self.pages.usage();
+        let (usage, now) = (self.pages.usage(), self.clock.now());
         let counted = || usage.iter().filter(|disk| disks::counts(disk));
         let sum = |part: fn(&larder_pages::DiskUsage) -> u64| counted().map(part).sum();
         let report = WorkerReport {
@@ -21,11 +21,13 @@ impl Worker {
             statuses: self.meta.count(),
             memory_budget_bytes: self.budget.total(),
             memory_used_bytes: self.budget.used(),
-            disks: usage.iter().map(disks::report).collect(),
+            disks: usage.iter().map(|disk| disks::report(disk, now)).collect(),
             mounts: self.mounts.all().map(|mount| self.mount_report(mount)).collect(),
             advice: self.advice(),
         };
         self.set_gauges(&report);
+        let passed = disks::scrub_passed(&usage).unwrap_or_default();
+        self.metrics.scrub_passed_seconds.set(i64::try_from(passed.0 / 1000).unwrap_or(i64::MAX));
         report
     }
 

@@ -41,7 +41,7 @@ pub struct Parts {
     pub id: WorkerId,
     /// Where the metadata store lies.
     pub metadata: PathBuf,
-    /// Where and how many pages are kept.
+    /// Where and how many pages are kept; its clock is the worker's.
     pub pages: larder_pages::Options,
     /// What it serves.
     pub stores: Vec<Store>,
@@ -77,7 +77,8 @@ impl Worker {
     /// # Errors
     /// One clear sentence when a directory can't be used or is in use by another process.
     pub fn open(parts: Parts) -> Result<Arc<Self>> {
-        let Parts { id, metadata, pages, stores, budget, clock, metrics } = parts;
+        let Parts { id, metadata, mut pages, stores, budget, clock, metrics } = parts;
+        pages.clock = clock.clone();
         let meta = MetaStore::open(larder_meta::Options::new(metadata))?;
         let index = Arc::new(ResidencyIndex::new(Arc::clone(&meta)));
         let pages = PageStore::open(pages, index, Arc::clone(&metrics))?;

@@ -314,6 +314,19 @@ pub struct DiskReport {
     pub state: DiskState,
     /// Why it is out of service, if it is.
     pub fault: Option<String>,
+    /// How far the scrubber is there; `None` when it is off.
+    pub scrub: Option<ScrubReport>,
+}
+
+/// How far the scrubber of one cache directory is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScrubReport {
+    /// How much of the present pass is done, in percent.
+    pub done_percent: u8,
+    /// How long ago the last whole pass ended, in seconds; `None` when there was none.
+    pub last_pass_age_s: Option<u64>,
+    /// Pages found rotten and dropped since the process started.
+    pub rotten_pages: u64,
 }
 
 /// Whether a cache directory is used.

@@ -242,6 +242,11 @@ impl Queue {
         rested.unwrap_or_else(PoisonError::into_inner).0.closed
     }
 
+    /// Whether pages wait or are being written.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.state().bytes > 0
+    }
+
     /// Whether nothing more comes in.
     pub(crate) fn is_closed(&self) -> bool {
         self.state().closed

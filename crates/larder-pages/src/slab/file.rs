@@ -25,7 +25,7 @@ pub(super) fn folder(root: &Path) -> PathBuf {
     root.join("slabs")
 }
 
-fn path(root: &Path, name: u64) -> PathBuf {
+pub(super) fn path(root: &Path, name: u64) -> PathBuf {
     folder(root).join(format!("{name:016x}"))
 }
 

@@ -3,7 +3,8 @@
 //!
 //! `class`, `slots`, `entry`, `names` and `shelves` are pure; `resident` and `restore` are what
 //! the catalogue does with small files; `file` is what lies on disk, `free` how slots are given
-//! back there and `load` how they are found again. Fills are in [`crate::fill`]. See ADR 19.
+//! back there, `load` how they are found again and `scrub` how they are looked after. Fills are in
+//! [`crate::fill`]. See ADR 19.
 
 mod bits;
 mod class;
@@ -15,6 +16,7 @@ mod names;
 mod read;
 mod resident;
 mod restore;
+mod scrub;
 mod shelves;
 mod slots;
 
@@ -24,6 +26,7 @@ pub(crate) use file::{create, open_for_writing, write_entries};
 pub(crate) use load::{forget, load, load_lane};
 pub(crate) use read::{get, is_here, verify};
 pub(crate) use resident::{Entered, SlabFile, SlabRoom, Taken};
+pub(crate) use scrub::{SmallPlace, Visit};
 pub(crate) use shelves::{Number, Shelves};
 
 /// Whether a content of this length goes to a slab.

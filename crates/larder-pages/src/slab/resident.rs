@@ -338,21 +338,6 @@ impl Catalogue {
         Some(Freeing { file: self.slab_file(at), slots: 0..0, step: Step::Unlink })
     }
 
-    /// The small files of one slab of `directory`, the first at or behind `from`, and the slab
-    /// after it: a way to visit all of them without holding the lock.
-    #[expect(dead_code, reason = "for the scrubber, which comes next")]
-    pub(crate) fn small_files(
-        &self,
-        directory: LaneIndex,
-        from: u32,
-    ) -> Option<(Vec<(ContentId, u64)>, u32)> {
-        let at = self.smalls.next_of(directory, from)?;
-        let files = self.smalls.slab(at).files.iter().filter(|small| small.is_listed());
-        let entries = files.map(|small| small.entry());
-        let files = entries.map(|entry| (entry.content, u64::from(entry.length)));
-        Some((files.collect(), at + 1))
-    }
-
     pub(super) fn begin_freeing(&mut self, number: Number) -> Freeing {
         self.smalls.slab_mut(number.slab()).busy += 1;
         self.give_slot_back(number)

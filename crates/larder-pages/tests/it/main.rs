@@ -11,6 +11,7 @@ mod directory;
 mod model;
 mod power;
 mod rot;
+mod scrub;
 mod small;
 mod store;
 mod whole;

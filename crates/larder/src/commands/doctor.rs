@@ -65,6 +65,7 @@ pub(super) fn run(effective: Effective, format: Format) -> Result<(), Failure> {
         let mut checks = vec![state(&effective, running.as_ref())];
         checks.extend(caches(&effective));
         checks.extend(running.iter().flat_map(out_of_service));
+        checks.extend(running.iter().flat_map(rotten));
         checks.push(ports("s3", effective.config.s3.listen, running.as_ref()));
         checks.push(ports("http", effective.config.http.listen, running.as_ref()));
         checks.extend(credentials(&effective));
@@ -144,6 +145,21 @@ fn out_of_service(status: &StatusDocument) -> Vec<Check> {
             DiskState::Serving | DiskState::Comparing | DiskState::Draining => return None,
         };
         Some(Check::new(verdict, "cache", format!("{shown}: {state}; {todo}")))
+    });
+    checks.collect()
+}
+
+/// Cache directories where the scrubber found rot.
+fn rotten(status: &StatusDocument) -> Vec<Check> {
+    let disks = status.workers.iter().flat_map(|worker| &worker.disks);
+    let checks = disks.filter_map(|disk| {
+        let pages = disk.scrub?.rotten_pages;
+        let shown = &disk.directory;
+        let todo = format!(
+            "{shown}: {pages} pages that nobody read were rotten and are dropped; its disk may be \
+             failing, look at it (smartctl -a) or `larder cache drain {shown}`"
+        );
+        (pages > 0).then(|| Check::new(Verdict::Warn, "cache", todo))
     });
     checks.collect()
 }

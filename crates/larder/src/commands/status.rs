@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use comfy_table::{Table, presets};
-use larder_client::message::{DiskReport, WorkerReport};
+use larder_client::message::{DiskReport, ScrubReport, WorkerReport};
 use larder_core::ByteSize;
 use larder_http::StatusDocument;
 
@@ -77,17 +77,29 @@ fn savings(report: &WorkerReport) -> Table {
 
 /// The table of cache directories.
 pub(super) fn disks(reports: &[DiskReport]) -> String {
-    let mut disks = table(["CACHE", "HOLDS", "MAY HOLD", "STATE"]);
+    let mut disks = table(["CACHE", "HOLDS", "MAY HOLD", "SCRUBBED", "STATE"]);
     for disk in reports {
         let state = disk.state.as_str();
         disks.add_row([
             disk.directory.clone(),
             ByteSize(disk.resident_bytes).to_string(),
             ByteSize(disk.limit_bytes).to_string(),
+            disk.scrub.map_or("off".to_owned(), scrubbed),
             disk.fault.as_ref().map_or(state.to_owned(), |why| format!("{state}: {why}")),
         ]);
     }
     disks.to_string()
+}
+
+fn scrubbed(scrub: ScrubReport) -> String {
+    let last = scrub.last_pass_age_s.map_or_else(
+        || format!("{} % so far", scrub.done_percent),
+        |age| format!("{} ago", shown::duration(Duration::from_secs(age))),
+    );
+    match scrub.rotten_pages {
+        0 => last,
+        rotten => format!("{last}, {rotten} pages were rotten"),
+    }
 }
 
 /// An empty table under these heads.

@@ -16,7 +16,7 @@ sections! {
     /// The whole configuration of one process.
     Config {
         root { general: General }
-        one { s3: S3, http: Http, fuse: Fuse, log: Log, }
+        one { s3: S3, http: Http, fuse: Fuse, log: Log, scrub: Scrub, }
         many { cache: Cache, mount: Mount, }
     }
 }
@@ -78,6 +78,15 @@ settings! {
         level: LogLevel = "info",
         /// One line of text or one JSON object for each event.
         format: LogFormat = "text",
+    }
+}
+
+settings! {
+    /// Cached pages that nobody reads are read again, so that rot is found early. Readers and
+    /// fills go first; a pass begins at most once an hour.
+    Scrub {
+        /// Bytes a second of each cache directory at most. `0`: off.
+        rate: ByteSize = "8MiB",
     }
 }
 

@@ -104,6 +104,7 @@ async fn serve(serving: Serving<'_>, signals: &mut Signals) -> Result<(), Failur
         id,
         metadata: state.path("meta"),
         caches: &caches,
+        scrub_rate: config.scrub.rate,
         descriptors,
         stores,
         budget: budget.clone(),

@@ -5,7 +5,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use larder_cluster::member::WorkerId;
 use larder_core::{ByteSize, Clock, Error, MemoryBudget, Metrics};
-use larder_pages::{DirectoryOptions, Options};
+use larder_pages::{DirectoryOptions, Options, Scrub};
 use larder_worker::{Store, Worker};
 
 use super::caches::Cache;
@@ -21,6 +21,7 @@ pub(super) struct Parts<'a> {
     pub(super) id: WorkerId,
     pub(super) metadata: PathBuf,
     pub(super) caches: &'a [Cache],
+    pub(super) scrub_rate: ByteSize,
     pub(super) descriptors: u64,
     pub(super) stores: Vec<Store>,
     pub(super) budget: MemoryBudget,
@@ -29,7 +30,8 @@ pub(super) struct Parts<'a> {
 }
 
 pub(super) async fn open(parts: Parts<'_>) -> Result<Arc<Worker>, Failure> {
-    let Parts { id, metadata, caches, descriptors, stores, budget, clock, metrics } = parts;
+    let Parts { id, metadata, caches, scrub_rate, descriptors, stores, budget, clock, metrics } =
+        parts;
     let directories = caches
         .iter()
         .map(|cache| DirectoryOptions { path: cache.path.clone(), capacity: cache.size })
@@ -41,6 +43,7 @@ pub(super) async fn open(parts: Parts<'_>) -> Result<Arc<Worker>, Failure> {
         directories,
         descriptors_max: usize::try_from(descriptors_max).unwrap_or(64),
         fill_queue_bytes_max: queue,
+        scrub: Scrub { bytes_per_second: scrub_rate, ..Scrub::default() },
         ..defaults
     };
     let parts = larder_worker::Parts { id, metadata, pages, stores, budget, clock, metrics };
