@@ -13,14 +13,15 @@
 
 use std::{collections::HashMap, ops::Range, sync::Arc};
 
-use larder_core::{ContentId, Metrics, SegmentIndex};
+use larder_core::{Clock, ContentId, Metrics, SegmentIndex};
 
 use crate::{
     IndexKey,
+    class::{Admitted, ClassNumber, Classes},
     evict::{Admission, LaneIndex, Policy, Slot},
     lane::Lane,
     page_set::{BLOCK, PageSet},
-    segment::{Begun, Candidate, Evicted, Filled, Found, NewSegment, Pinned, Removed},
+    segment::{Begun, Evicted, Filled, Found, NewSegment, Pinned, Removed},
     slab::{Number, Shelves},
 };
 
@@ -36,31 +37,33 @@ pub(crate) struct Incarnation(pub(crate) u64);
 
 /// A content with at least one segment.
 #[derive(Debug, Clone, Copy)]
-struct Resident {
+pub(crate) struct Resident {
     content: ContentId,
     length: u64,
     incarnation: Incarnation,
     first: u32,
     segments: u32,
-    directory: LaneIndex,
+    pub(crate) admitted: Admitted,
+    pub(crate) directory: LaneIndex,
+    pub(crate) class: ClassNumber,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Segment {
+pub(crate) struct Segment {
     resident: u32,
     index: u32,
     pages: PageSet,
     /// The next and the previous segment of the same content, in no order.
     next: u32,
     previous: u32,
-    pins: u32,
+    pub(crate) pins: u32,
 }
 
 /// A content that was removed while it was pinned: what it still takes on disk.
 #[derive(Debug)]
-struct Leaving {
-    directory: LaneIndex,
-    bytes: u64,
+pub(crate) struct Leaving {
+    pub(crate) directory: LaneIndex,
+    pub(crate) bytes: u64,
     /// Pins, and one more until the file is unlinked.
     waits: u32,
 }
@@ -73,27 +76,30 @@ pub(crate) struct Catalogue {
     pub(crate) loading: bool,
     /// Slabs are still being read; small files that are not found here may yet be there.
     pub(crate) loading_slabs: bool,
-    residents: Vec<Resident>,
+    pub(crate) classes: Classes,
+    pub(crate) residents: Vec<Resident>,
     residents_free: Vec<u32>,
-    by_content: HashMap<ContentId, u32>,
-    segments: Vec<Segment>,
+    pub(crate) by_content: HashMap<ContentId, u32>,
+    pub(crate) segments: Vec<Segment>,
     segments_free: Vec<u32>,
     by_segment: HashMap<(u32, u32), u32>,
-    leaving: HashMap<u32, Leaving>,
+    pub(crate) leaving: HashMap<u32, Leaving>,
     pub(crate) policy: Policy,
     pub(crate) smalls: Shelves,
     incarnations: u64,
     /// Segments that were ever read, each time counted.
     pub(crate) reads: u64,
-    metrics: Arc<Metrics>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) clock: Clock,
 }
 
 impl Catalogue {
-    pub(crate) fn new(metrics: Arc<Metrics>) -> Self {
+    pub(crate) fn new(metrics: Arc<Metrics>, clock: Clock) -> Self {
         Self {
             lanes: Vec::new(),
             loading: true,
             loading_slabs: true,
+            classes: Classes::new(),
             residents: Vec::new(),
             residents_free: Vec::new(),
             by_content: HashMap::new(),
@@ -106,6 +112,7 @@ impl Catalogue {
             incarnations: 0,
             reads: 0,
             metrics,
+            clock,
         }
     }
 
@@ -128,14 +135,16 @@ impl Catalogue {
             incarnation: resident.incarnation,
             length: resident.length,
             segments: resident.segments,
+            class: resident.class,
+            origin: self.origin(&resident),
         })
     }
 
-    /// The content, if its pages can be read and it has this length.
+    /// The content, if its pages can be read, it has this length and its time is not over.
     pub(crate) fn find_readable(&self, content: ContentId, length: u64) -> Option<Found> {
         let found = self.find(content)?;
         let healthy = self.lanes[found.directory.0 as usize].fault.is_none();
-        (healthy && found.length == length).then_some(found)
+        (healthy && found.length == length && !self.is_expired(&found)).then_some(found)
     }
 
     /// The pages of one segment, without pinning it.
@@ -175,7 +184,8 @@ impl Catalogue {
     pub(crate) fn pin(&mut self, key: IndexKey, wanted: Range<u32>) -> Option<Pinned> {
         let pinned = self.hold(key, wanted)?;
         self.reads += 1;
-        self.policy.touch(pinned.slot, pinned.directory);
+        let lane = self.lane_of(pinned.slot.0);
+        self.policy.touch(pinned.slot, lane);
         Some(pinned)
     }
 
@@ -227,7 +237,8 @@ impl Catalogue {
         }
         let slot = self.insert(new, pages);
         let weight = self.weight(slot);
-        self.policy.restore(Slot(slot), admission(new, weight));
+        let admission = self.admission(slot, weight);
+        self.policy.restore(Slot(slot), admission);
         self.count(new.directory, weight);
         true
     }
@@ -244,11 +255,19 @@ impl Catalogue {
             if found.directory != new.directory {
                 return Begun::Elsewhere;
             }
+            // The newer word about its class counts.
+            self.classify(new.key.content, new.origin.class);
+        } else {
+            let class = self.classes.number(new.origin.class);
+            if !self.classes.has_room_for_file(class) {
+                return Begun::TooMany(class);
+            }
         }
         let known = self.slot_of(new.key);
         let slot = known.unwrap_or_else(|| {
             let slot = self.insert(new, PageSet::default());
-            self.policy.admit(Slot(slot), admission(new, SEGMENT_OVERHEAD));
+            let admission = self.admission(slot, SEGMENT_OVERHEAD);
+            self.policy.admit(Slot(slot), admission);
             slot
         });
         let segment = &mut self.segments[slot as usize];
@@ -261,36 +280,20 @@ impl Catalogue {
     /// Ends a fill that wrote `added`: what was taken beyond that is given back.
     pub(crate) fn finish(&mut self, filled: Filled) {
         let slot = filled.slot.0;
-        let before = if filled.fresh { 0 } else { self.weight(slot) };
+        let weighed = self.weight(slot);
+        let before = if filled.fresh { 0 } else { weighed };
         let segment = &mut self.segments[slot as usize];
         segment.pages = segment.pages.union(&filled.added);
-        let directory = self.residents[segment.resident as usize].directory;
+        let Resident { directory, class, .. } = self.residents[segment.resident as usize];
         let weight = self.weight(slot);
         if self.is_listed(slot) {
-            self.policy.resize(filled.slot, directory, weight);
+            let lane = self.lane_of(slot);
+            self.policy.resize(filled.slot, lane, weight);
+            self.classes.weigh(class, weighed, weight);
         }
+        self.classes.unreserve(filled.class, filled.taken);
         self.give_back(directory, (filled.taken + before).saturating_sub(weight));
         self.unpin(filled.slot);
-    }
-
-    /// Bytes of removed contents that readers still hold.
-    pub(crate) fn leaving_bytes(&self, directory: LaneIndex) -> u64 {
-        let here = self.leaving.values().filter(|leaving| leaving.directory == directory);
-        here.map(|leaving| leaving.bytes).sum()
-    }
-
-    /// What should leave `directory` next; it stays until [`Catalogue::evict`] or its like.
-    pub(crate) fn candidate(&mut self, directory: LaneIndex) -> Option<Candidate> {
-        let (segments, smalls) = (&self.segments, &self.smalls);
-        let pinned = |slot: Slot| match slot.as_small() {
-            Some(number) => smalls.is_held(Number(number)),
-            None => segments[slot.0 as usize].pins > 0,
-        };
-        let slot = self.policy.victim(directory, pinned)?;
-        Some(match slot.as_small() {
-            Some(number) => Candidate::Small(Number(number)),
-            None => Candidate::Segment(self.key_of(slot.0)),
-        })
     }
 
     /// Takes a segment out, unless it is pinned or gone. Its bytes stay taken until the caller
@@ -303,13 +306,15 @@ impl Catalogue {
         }
         let resident = self.residents[segment.resident as usize];
         let bytes = self.weight(slot);
-        self.policy.evicted(Slot(slot), resident.directory, hash(key));
+        let lane = self.lane_of(slot);
+        self.policy.evicted(Slot(slot), lane, hash(key));
         self.unlist(slot);
         self.segments_free.push(slot);
         let last = resident.segments == 1;
         if last {
             self.by_content.remove(&key.content);
             self.residents_free.push(segment.resident);
+            self.classes.file_goes(resident.class);
         }
         let (directory, incarnation) = (resident.directory, resident.incarnation);
         Some(Evicted { key, directory, incarnation, pages: segment.pages, bytes, last })
@@ -328,12 +333,14 @@ impl Catalogue {
             resident: at,
         };
         let mut waits = 1;
+        self.classes.file_goes(resident.class);
         while self.residents[at as usize].first != NONE {
             let slot = self.residents[at as usize].first;
             let segment = self.segments[slot as usize];
             removed.segments.push(SegmentIndex(segment.index));
             removed.bytes += self.weight(slot);
-            self.policy.forget(Slot(slot), resident.directory);
+            let lane = self.lane_of(slot);
+            self.policy.forget(Slot(slot), lane);
             self.unlist(slot);
             if segment.pins > 0 {
                 waits += 1;
@@ -358,31 +365,12 @@ impl Catalogue {
         let before = self.weight(slot);
         let segment = &mut self.segments[slot as usize];
         segment.pages = segment.pages.minus(pages);
-        let directory = self.residents[segment.resident as usize].directory;
+        let class = self.residents[segment.resident as usize].class;
         let after = self.weight(slot);
-        self.policy.resize(Slot(slot), directory, after);
+        let lane = self.lane_of(slot);
+        self.policy.resize(Slot(slot), lane, after);
+        self.classes.weigh(class, before, after);
         before - after
-    }
-
-    /// Counts bytes that lie on disk already.
-    pub(crate) fn count(&mut self, directory: LaneIndex, bytes: u64) {
-        self.lane(directory).quota.count(bytes);
-        self.metrics.pages_resident_bytes.inc_by(bytes.cast_signed());
-    }
-
-    /// Takes bytes before they are written, if the directory has room.
-    pub(crate) fn try_take(&mut self, directory: LaneIndex, bytes: u64) -> bool {
-        let taken = self.lane(directory).quota.try_take(bytes);
-        if taken {
-            self.metrics.pages_resident_bytes.inc_by(bytes.cast_signed());
-        }
-        taken
-    }
-
-    /// Gives back bytes that are gone from the disk, or were never written.
-    pub(crate) fn give_back(&mut self, directory: LaneIndex, bytes: u64) {
-        self.lane(directory).quota.give_back(bytes);
-        self.metrics.pages_resident_bytes.dec_by(bytes.cast_signed());
     }
 
     fn insert(&mut self, new: NewSegment, pages: PageSet) -> u32 {
@@ -402,6 +390,10 @@ impl Catalogue {
         }
         self.by_segment.insert((resident, index), slot);
         self.lane(new.directory).segments += 1;
+        let class = self.residents[resident as usize].class;
+        let weight = self.weight(slot);
+        self.classes.weigh(class, 0, weight);
+        self.make_lane(class, new.directory);
         slot
     }
 
@@ -413,13 +405,17 @@ impl Catalogue {
 
     fn insert_resident(&mut self, new: NewSegment) -> u32 {
         let incarnation = self.next_incarnation();
+        let class = self.classes.number(new.origin.class);
+        self.classes.file_comes(class);
         let resident = Resident {
             content: new.key.content,
             length: new.length,
             incarnation,
             first: NONE,
             segments: 0,
+            admitted: new.origin.admitted,
             directory: new.directory,
+            class,
         };
         let at = place(&mut self.residents, &mut self.residents_free, resident);
         self.by_content.insert(new.key.content, at);
@@ -429,6 +425,8 @@ impl Catalogue {
     /// Takes a segment out of the map and out of its content's list. Its slot stays taken.
     fn unlist(&mut self, slot: u32) {
         let Segment { resident, index, next, previous, .. } = self.segments[slot as usize];
+        let weight = self.weight(slot);
+        self.classes.weigh(self.residents[resident as usize].class, weight, 0);
         self.by_segment.remove(&(resident, index));
         if previous == NONE {
             self.residents[resident as usize].first = next;
@@ -459,26 +457,30 @@ impl Catalogue {
         }
     }
 
-    fn slot_of(&self, key: IndexKey) -> Option<u32> {
+    pub(crate) fn resident_of(&self, slot: u32) -> &Resident {
+        &self.residents[self.segments[slot as usize].resident as usize]
+    }
+
+    fn admission(&self, slot: u32, weight: u64) -> Admission {
+        Admission { lane: self.lane_of(slot), hash: hash(self.key_of(slot)), weight }
+    }
+
+    pub(crate) fn slot_of(&self, key: IndexKey) -> Option<u32> {
         let resident = self.by_content.get(&key.content)?;
         self.by_segment.get(&(*resident, key.segment.0)).copied()
     }
 
-    fn key_of(&self, slot: u32) -> IndexKey {
+    pub(crate) fn key_of(&self, slot: u32) -> IndexKey {
         let segment = &self.segments[slot as usize];
         let content = self.residents[segment.resident as usize].content;
         IndexKey { content, segment: SegmentIndex(segment.index) }
     }
 
-    fn weight(&self, slot: u32) -> u64 {
+    pub(crate) fn weight(&self, slot: u32) -> u64 {
         let segment = &self.segments[slot as usize];
         let length = self.residents[segment.resident as usize].length;
         segment.pages.cost(SegmentIndex(segment.index), length) + SEGMENT_OVERHEAD
     }
-}
-
-fn admission(new: NewSegment, weight: u64) -> Admission {
-    Admission { lane: new.directory, hash: hash(new.key), weight }
 }
 
 /// Names are hashes already; the segment only has to be mixed in.

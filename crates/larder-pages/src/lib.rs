@@ -10,11 +10,15 @@
 //! What is not here: paths, stores, networks, and the database that keeps the segment records
 //! (the caller gives an [`Index`]).
 
+mod account;
 mod backing;
 mod catalogue;
+mod class;
+mod classed;
 mod curve;
 mod disk;
 mod evict;
+mod expire;
 mod fill;
 mod index;
 mod lane;
@@ -35,6 +39,7 @@ mod store;
 mod unflushed;
 mod whole;
 
+pub use class::{Class, ClassRule, ClassUsage};
 pub use curve::{Access, AccountCurve, Curve, SCALES, Sampler};
 pub use evict::Simulation;
 pub use index::{Index, IndexKey, MemoryIndex};

@@ -75,7 +75,8 @@ pub(crate) fn open(
     let limit = options.unflushed_within_limits();
     let random = Random::new();
     let directories = Roster::new();
-    let mut catalogue = Catalogue::new(Arc::clone(&metrics));
+    let mut catalogue = Catalogue::new(Arc::clone(&metrics), options.clock.clone());
+    catalogue.set_classes(&options.classes)?;
     let mut failed = Vec::new();
     for options in given {
         let directory = Directory::new(options);

@@ -5,14 +5,21 @@
 //! parsed: each carries a version and a checksum over itself and its own key.
 //!
 //! Layout, little endian: version u8 · directory u128 · content length u64 · page set 32 bytes ·
-//! one CRC-32C u32 per page of the set, in order · CRC-32C u32 of all before it and of the key.
+//! class u64 · admission u32, in Unix seconds · one CRC-32C u32 per page of the set, in order ·
+//! CRC-32C u32 of all before it and of the key. Version 1 had neither class nor admission.
 
 use larder_core::crc32c;
 
-use crate::{IndexKey, page_set::PageSet};
+use crate::{
+    Class, IndexKey,
+    class::{Admitted, Origin},
+    page_set::PageSet,
+};
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+const VERSION_WITHOUT_ORIGIN: u8 = 1;
 const HEAD: usize = 1 + 16 + 8 + PageSet::ENCODED;
+const ORIGIN: usize = 8 + 4;
 
 /// Who a directory is, apart from its path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -24,6 +31,7 @@ pub(crate) struct Record {
     pub(crate) directory: DirectoryId,
     /// The length of the whole content.
     pub(crate) length: u64,
+    pub(crate) origin: Origin,
     pages: PageSet,
     /// One per page of `pages`, in order.
     checksums: Vec<u32>,
@@ -31,7 +39,8 @@ pub(crate) struct Record {
 
 impl Record {
     pub(crate) fn new(directory: DirectoryId, length: u64) -> Self {
-        Self { directory, length, pages: PageSet::default(), checksums: Vec::new() }
+        let origin = Origin::default();
+        Self { directory, length, origin, pages: PageSet::default(), checksums: Vec::new() }
     }
 
     pub(crate) fn pages(&self) -> PageSet {
@@ -57,7 +66,7 @@ impl Record {
 
     /// The same record without the pages that are not in `kept`.
     pub(crate) fn retain(&self, kept: &PageSet) -> Self {
-        let mut record = Self::new(self.directory, self.length);
+        let mut record = Self { origin: self.origin, ..Self::new(self.directory, self.length) };
         for page in self.pages.and(kept).iter() {
             record.pages.insert(page);
             record.checksums.push(self.checksums[self.pages.rank(page)]);
@@ -71,11 +80,13 @@ impl Record {
     }
 
     pub(crate) fn encode(&self, key: &IndexKey) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(HEAD + self.checksums.len() * 4 + 20);
+        let mut bytes = Vec::with_capacity(HEAD + ORIGIN + self.checksums.len() * 4 + 20);
         bytes.push(VERSION);
         bytes.extend_from_slice(&self.directory.0.to_le_bytes());
         bytes.extend_from_slice(&self.length.to_le_bytes());
         bytes.extend_from_slice(&self.pages.to_bytes());
+        bytes.extend_from_slice(&self.origin.class.0.to_le_bytes());
+        bytes.extend_from_slice(&self.origin.admitted.0.to_le_bytes());
         for checksum in &self.checksums {
             bytes.extend_from_slice(&checksum.to_le_bytes());
         }
@@ -87,10 +98,21 @@ impl Record {
     /// The record in `bytes`; `None` when they are not one that this version wrote for `key`.
     pub(crate) fn parse(key: &IndexKey, bytes: &[u8]) -> Option<Self> {
         let (body, sum) = bytes.split_last_chunk::<4>()?;
-        let (head, sums) = body.split_at_checked(HEAD)?;
-        if head[0] != VERSION || sum_with_key(body, key) != u32::from_le_bytes(*sum) {
+        let (head, rest) = body.split_at_checked(HEAD)?;
+        if sum_with_key(body, key) != u32::from_le_bytes(*sum) {
             return None;
         }
+        let (origin, sums) = match head[0] {
+            VERSION => {
+                let (origin, sums) = rest.split_first_chunk::<ORIGIN>()?;
+                let (class, admitted) = origin.split_at(8);
+                let class = Class(u64::from_le_bytes(class.try_into().ok()?));
+                let admitted = Admitted(u32::from_le_bytes(admitted.try_into().ok()?));
+                (Origin { class, admitted }, sums)
+            }
+            VERSION_WITHOUT_ORIGIN => (Origin::default(), rest),
+            _ => return None,
+        };
         let (directory, rest) = head[1..].split_first_chunk::<16>()?;
         let (length, pages) = rest.split_first_chunk::<8>()?;
         let length = u64::from_le_bytes(*length);
@@ -105,6 +127,7 @@ impl Record {
         fits.then(|| Self {
             directory: DirectoryId(u128::from_le_bytes(*directory)),
             length,
+            origin,
             pages,
             checksums: checksums.collect(),
         })
@@ -127,6 +150,7 @@ mod tests {
 
     fn record() -> Record {
         let mut record = Record::new(DirectoryId(3), 1 << 30);
+        record.origin = Origin { class: Class(77), admitted: Admitted(1_800_000_000) };
         for page in [9, 0, 255, 64] {
             record.insert(page, page * 11);
         }
@@ -141,6 +165,18 @@ mod tests {
         assert_eq!(record().checksum(65), None);
         let other = IndexKey { segment: SegmentIndex(2), ..KEY };
         assert_eq!(Record::parse(&other, &bytes), None);
+    }
+
+    #[test]
+    fn a_record_of_the_version_before_is_read() {
+        let mut bytes = record().encode(&KEY);
+        bytes.truncate(bytes.len() - 4);
+        bytes[0] = 1;
+        bytes.drain(HEAD..HEAD + ORIGIN);
+        let sum = sum_with_key(&bytes, &KEY);
+        bytes.extend_from_slice(&sum.to_le_bytes());
+        let read = Record { origin: Origin::default(), ..record() };
+        assert_eq!(Record::parse(&KEY, &bytes), Some(read));
     }
 
     #[test]
@@ -160,9 +196,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_damaged_record_is_refused(at in 0_usize..73, bit in 0_u8..8) {
+        fn a_damaged_record_is_refused(at in 0_usize..85, bit in 0_u8..8) {
             let mut bytes = record().encode(&KEY);
-            prop_assert_eq!(bytes.len(), 77);
+            prop_assert_eq!(bytes.len(), 89);
             bytes[at] ^= 1 << bit;
             prop_assert_eq!(Record::parse(&KEY, &bytes), None);
         }

@@ -24,7 +24,6 @@ use crate::{
     evict::LaneIndex,
     page_set::PageSet,
     record::{DirectoryId, Record},
-    segment::NewSegment,
     shelf::Shelf,
     slab,
 };
@@ -140,7 +139,7 @@ pub(crate) fn load_one(shelf: &Shelf, key: IndexKey) {
     let mut catalogue = shelf.catalogue();
     // Later, the segment may have been evicted since the index was asked.
     if catalogue.loading && !record.pages().is_empty() {
-        catalogue.restore(NewSegment { key, length: record.length, directory }, record.pages());
+        catalogue.restore_record(key, directory, &record);
     }
 }
 
@@ -178,8 +177,7 @@ fn restore(
     let record = Record::parse(&key, bytes).filter(|record| !record.pages().is_empty());
     let Some(record) = record else { return false };
     let Some(directory) = known.get(&record.directory) else { return false };
-    let new = NewSegment { key, length: record.length, directory: *directory };
-    shelf.catalogue().restore(new, record.pages())
+    shelf.catalogue().restore_record(key, *directory, &record)
 }
 
 /// A directory that was closed well must have exactly the segments it was closed with.

@@ -62,8 +62,8 @@ impl Roster {
         Some(LaneIndex(at))
     }
 
-    pub(crate) fn count(&self) -> u8 {
-        u8::try_from(self.iter().count()).expect("there are few places")
+    pub(crate) fn count(&self) -> u16 {
+        u16::try_from(self.iter().count()).expect("there are few places")
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Directory> {
@@ -79,7 +79,7 @@ impl Roster {
         let full = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         let asked = full(path);
         let at = self.iter().position(|directory| full(&directory.path) == asked)?;
-        u8::try_from(at).ok().map(LaneIndex)
+        u16::try_from(at).ok().map(LaneIndex)
     }
 
     /// One change at a time.

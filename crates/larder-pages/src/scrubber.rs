@@ -428,7 +428,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        DirectoryOptions, MemoryIndex, NewPage, Options, PageBytes,
+        Class, DirectoryOptions, MemoryIndex, NewPage, Options, PageBytes,
         fill::{Done, Queued},
     };
 
@@ -467,7 +467,15 @@ mod tests {
         assert!(!scrubber.others_use_the_disk(), "nobody has read since");
         let (content, index) = (ContentId(1), PageIndex(0));
         let bytes = PageBytes::from(bytes::Bytes::from_static(b"x"));
-        let page = NewPage { content, length: 1, index, bytes, checksum: 0, hold: None };
+        let page = NewPage {
+            content,
+            length: 1,
+            index,
+            bytes,
+            checksum: 0,
+            class: Class::NONE,
+            hold: None,
+        };
         let queued = Queued { page, done: Done::new(drop) };
         assert!(shelf.queue.push(queued).is_ok());
         assert!(scrubber.others_use_the_disk(), "a page waits to be written");

@@ -8,6 +8,7 @@ use larder_core::SegmentIndex;
 use crate::{
     IndexKey,
     catalogue::Incarnation,
+    class::{ClassNumber, Origin},
     evict::{LaneIndex, Slot},
     page_set::PageSet,
     slab::Number,
@@ -20,6 +21,8 @@ pub(crate) struct Found {
     pub(crate) incarnation: Incarnation,
     pub(crate) length: u64,
     pub(crate) segments: u32,
+    pub(crate) class: ClassNumber,
+    pub(crate) origin: Origin,
 }
 
 /// A segment that was pinned; the caller owes one [`Catalogue::unpin`].
@@ -39,6 +42,8 @@ pub(crate) enum Begun {
     Elsewhere,
     /// The content is resident with another length.
     OtherLength,
+    /// The content is new, and its class has as many as it may.
+    TooMany(ClassNumber),
 }
 
 /// What has to leave the disk after a segment left the catalogue.
@@ -77,6 +82,14 @@ pub(crate) struct NewSegment {
     pub(crate) key: IndexKey,
     pub(crate) length: u64,
     pub(crate) directory: LaneIndex,
+    pub(crate) origin: Origin,
+}
+
+impl Filled {
+    /// A fill that has written nothing yet.
+    pub(crate) fn nothing(pinned: Pinned, fresh: bool, (taken, class): (u64, ClassNumber)) -> Self {
+        Self { slot: pinned.slot, fresh, taken, class, added: PageSet::default() }
+    }
 }
 
 /// How a fill ended.
@@ -84,7 +97,8 @@ pub(crate) struct NewSegment {
 pub(crate) struct Filled {
     pub(crate) slot: Slot,
     pub(crate) fresh: bool,
-    /// What was taken from the quota for it.
+    /// What was taken from the quota for it, and set aside in this class.
     pub(crate) taken: u64,
+    pub(crate) class: ClassNumber,
     pub(crate) added: PageSet,
 }

@@ -26,6 +26,7 @@ use rustix::io::Errno;
 use crate::{
     Index, IndexKey, Scrub, backing,
     catalogue::{Catalogue, Incarnation},
+    class::ClassNumber,
     evict::LaneIndex,
     fill::Queue,
     page_set::PageSet,
@@ -228,6 +229,23 @@ impl Shelf {
     pub(crate) fn evict_one(&self, directory: LaneIndex) -> bool {
         let candidate = self.catalogue().candidate(directory);
         candidate.inspect(|candidate| self.evict(*candidate)).is_some()
+    }
+
+    /// Evicts one segment or small file of a class, wherever it lies, and nothing else; `false`
+    /// when there is none that can go.
+    pub(crate) fn evict_one_of(&self, class: ClassNumber) -> bool {
+        let mut catalogue = self.catalogue();
+        let Some(candidate) = catalogue.candidate_of(class) else { return false };
+        let Candidate::Small(number) = candidate else {
+            drop(catalogue);
+            self.evict(candidate);
+            return true;
+        };
+        // Alone, for those that share a block with it may be another class's.
+        let freeing = catalogue.evict_alone(number);
+        drop(catalogue);
+        freeing.into_iter().for_each(|freeing| self.free_alone(freeing));
+        true
     }
 
     /// Evicts what should go. Another thread may have taken it, or a reader pinned it, meanwhile:

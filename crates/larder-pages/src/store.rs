@@ -22,7 +22,7 @@ use larder_core::{
 };
 
 use crate::{
-    Index, PageBytes, Standing,
+    Class, ClassRule, ClassUsage, Index, PageBytes, Standing, expire,
     fill::{self, Done, Queued, Waiting},
     lookup, open, recover, roster, scrub,
     scrubber::{self, Scrub, Scrubbed},
@@ -54,6 +54,8 @@ pub struct Options {
     pub record_cache_bytes_max: ByteSize,
     /// How pages that nobody reads are looked after.
     pub scrub: Scrub,
+    /// What holds for classes of contents, at first.
+    pub classes: Vec<ClassRule>,
     /// Time.
     pub clock: Clock,
 }
@@ -68,6 +70,7 @@ impl Default for Options {
             unflushed_bytes_max: ByteSize(256 << 20),
             record_cache_bytes_max: ByteSize(16 << 20),
             scrub: Scrub::default(),
+            classes: Vec::new(),
             clock: Clock::system(),
         }
     }
@@ -108,6 +111,8 @@ pub struct NewPage {
     pub bytes: PageBytes,
     /// CRC-32C of the bytes.
     pub checksum: u32,
+    /// The class that the content belongs to.
+    pub class: Class,
     /// Kept until the page was written or given up; a lease on memory, usually.
     pub hold: Option<Box<dyn Any + Send>>,
 }
@@ -144,6 +149,10 @@ pub enum NotKept {
     Closed,
     /// The page does not have the bytes it must have.
     Invalid,
+    /// The quota of its class is full, and nothing of that could go.
+    QuotaFull,
+    /// A rule says that it shall not be kept; told by those who put pages, never by the store.
+    Unwanted,
 }
 
 /// How much of a content is resident.
@@ -209,6 +218,7 @@ impl PageStore {
         for _ in 0..options.fill_threads_within_limits() {
             open::spawn(&shelf, "larder-fill", fill::run)?;
         }
+        open::spawn(&shelf, "larder-expire", expire::run)?;
         shelf.lanes().try_for_each(|lane| scrubber::spawn(&shelf, lane))?;
         shelf.wait_for_slabs(SLABS_WAIT_MAX);
         Ok(store)
@@ -289,6 +299,34 @@ impl PageStore {
             scrubbed: self.shelf.scrub.is_on().then_some(lane.scrubbed),
         });
         usage.collect()
+    }
+
+    /// From now on these rules hold for classes of contents, and no others. A content whose class
+    /// is among them no more has no rule until [`PageStore::classify`] says otherwise.
+    ///
+    /// # Errors
+    /// `Exhausted` when more than 255 classes have rules or, from rules before, contents.
+    pub fn set_classes(&self, rules: &[ClassRule]) -> Result<()> {
+        self.shelf.catalogue().set_classes(rules)
+    }
+
+    /// Waits until the records are read, at most a minute.
+    ///
+    /// # Errors
+    /// `Unavailable` when they are not, or the store is closed.
+    pub fn wait_until_loaded(&self) -> Result<()> {
+        self.shelf.wait_until_loaded()
+    }
+
+    /// From now on a content belongs to this class, if any of it is resident.
+    pub fn classify(&self, content: ContentId, class: Class) {
+        self.shelf.catalogue().classify(content, class);
+    }
+
+    /// What each class that has a rule takes.
+    #[must_use]
+    pub fn class_usage(&self) -> Vec<ClassUsage> {
+        self.shelf.catalogue().classes.usage()
     }
 
     /// Takes one more directory into service.

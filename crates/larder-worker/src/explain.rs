@@ -28,6 +28,7 @@ impl Worker {
             total_pages: 0,
             resident_bytes: 0,
             fetches: 0,
+            rule: self.rules.now().find(path).map(|rule| self.rule_report(rule)),
         };
         if let Some(status) = status {
             let content = mount.content_id(&path.key, &status.version);

@@ -7,11 +7,16 @@ use larder_cluster::wire::{
 };
 use larder_core::{ByteRange, Result, Span};
 
-use crate::{Worker, status::Wish};
+use crate::{Worker, rules::Treatment, status::Wish};
 
 impl Worker {
     pub(crate) async fn answer_load(&self, request: LoadRequest) -> Result<LoadReply> {
         let mount = self.mounts.get(&request.path.mount)?;
+        if self.rules.now().treatment(&request.path) == Treatment::Pass {
+            let wish = Wish { attributes: false, span: None };
+            let length = self.open_file(&mount, &request.path, wish).await?.status.length;
+            return Ok(LoadReply { length, fetched_bytes: 0, not_kept_bytes: length });
+        }
         let wish = Wish { attributes: false, span: Some(Span::All) };
         let opened = self.open_file(&mount, &request.path, wish).await?;
         let length = opened.status.length;

@@ -19,6 +19,7 @@ use crate::{
     Worker,
     miss::{Attachment, Gap, Joining, More, Source, Step, Stretch},
     mount::Mount,
+    rules::Treatment,
     status::{Opened, Wish},
 };
 
@@ -264,7 +265,10 @@ impl Walk {
     /// What to fetch for a gap: up to the end of what is wanted, over segment borders and over
     /// resident pages where that is worth it, in whole pages.
     fn gap(&self, first: ByteRange) -> Gap {
-        let wanted_end = self.rest.end.saturating_add(self.ahead).min(self.length);
+        // What is not kept is not fetched ahead either: nobody would find it.
+        let passes = self.worker.rules.now().treatment(&self.source.path) == Treatment::Pass;
+        let ahead = if passes { 0 } else { self.ahead };
+        let wanted_end = self.rest.end.saturating_add(ahead).min(self.length);
         let wanted = wanted_end.saturating_sub(first.start);
         let mut joining = Joining::new(first, wanted, self.source.mount.cost.request_bytes());
         let mut more = More::Wanted;
@@ -284,7 +288,7 @@ impl Walk {
             }
         }
         let range = page::align(joining.range(), self.length);
-        let ahead_to = if self.ahead > 0 { range.end } else { 0 };
+        let ahead_to = if ahead > 0 { range.end } else { 0 };
         let position = first.start;
         Gap { content: self.content, length: self.length, range, position, ahead_to }
     }

@@ -24,6 +24,7 @@ impl Worker {
             disks: usage.iter().map(|disk| disks::report(disk, now)).collect(),
             mounts: self.mounts.all().map(|mount| self.mount_report(mount)).collect(),
             advice: self.advice(),
+            rules: self.rule_reports(),
         };
         self.set_gauges(&report);
         let passed = disks::scrub_passed(&usage).unwrap_or_default();

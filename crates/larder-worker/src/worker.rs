@@ -30,6 +30,7 @@ use crate::{
     list::ListCache,
     miss::Flights,
     mount::{Mounts, Store},
+    rules::{Rule, RuleBook, Rules},
     single::SingleFlight,
     status::Opened,
 };
@@ -41,10 +42,12 @@ pub struct Parts {
     pub id: WorkerId,
     /// Where the metadata store lies.
     pub metadata: PathBuf,
-    /// Where and how many pages are kept; its clock is the worker's.
+    /// Where and how many pages are kept; its clock is the worker's, its classes are the rules'.
     pub pages: larder_pages::Options,
     /// What it serves.
     pub stores: Vec<Store>,
+    /// What of the cache which files may have, at first.
+    pub rules: Vec<Rule>,
     /// The memory budget of the process.
     pub budget: MemoryBudget,
     /// Time.
@@ -68,6 +71,7 @@ pub struct Worker {
     pub(crate) openings: SingleFlight<Path, Opened>,
     pub(crate) listings: ListCache,
     pub(crate) advisor: Advisor,
+    pub(crate) rules: RuleBook,
     pub(crate) started: Duration,
 }
 
@@ -77,14 +81,16 @@ impl Worker {
     /// # Errors
     /// One clear sentence when a directory can't be used or is in use by another process.
     pub fn open(parts: Parts) -> Result<Arc<Self>> {
-        let Parts { id, metadata, mut pages, stores, budget, clock, metrics } = parts;
+        let Parts { id, metadata, mut pages, stores, rules, budget, clock, metrics } = parts;
+        let rules = Arc::new(Rules::new(rules)?);
         pages.clock = clock.clone();
+        pages.classes = rules.classes();
         let meta = MetaStore::open(larder_meta::Options::new(metadata))?;
         let index = Arc::new(ResidencyIndex::new(Arc::clone(&meta)));
         let pages = PageStore::open(pages, index, Arc::clone(&metrics))?;
         let started = clock.elapsed();
         let advisor = Advisor::new(disks::capacity(&pages), stores.len(), clock.clone());
-        Ok(Arc::new_cyclic(|this| Self {
+        let worker = Arc::new_cyclic(|this| Self {
             this: Weak::clone(this),
             id,
             mounts: Mounts::new(stores, &metrics),
@@ -97,8 +103,11 @@ impl Worker {
             openings: SingleFlight::new(),
             listings: ListCache::new(),
             advisor,
+            rules: RuleBook::new(Arc::clone(&rules)),
             started,
-        }))
+        });
+        worker.sort_out_behind(&[&rules])?;
+        Ok(worker)
     }
 
     /// Writes out what is gathered and closes the stores on disk; requests after this fail or

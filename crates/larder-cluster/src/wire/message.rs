@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use larder_core::{ByteRange, Key, MountName, PageIndex, Path, Span, Status};
+use larder_core::{ByteRange, Key, MountName, PageIndex, Path, Priority, Span, Status};
 use serde::{Deserialize, Serialize};
 
 use super::advice::Advice;
@@ -270,6 +270,31 @@ pub struct Explanation {
     pub resident_bytes: u64,
     /// Fetches under way for this file now.
     pub fetches: u64,
+    /// The rule that counts for it, if one does.
+    pub rule: Option<RuleReport>,
+}
+
+/// A rule by path, and what the files that it covers take.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RuleReport {
+    /// The path it is for.
+    pub path: String,
+    /// Whether files are cached at all.
+    pub cache: bool,
+    /// So many of their bytes are never evicted.
+    pub pin_bytes: Option<u64>,
+    /// When they are evicted, beside others.
+    pub priority: Priority,
+    /// How long a file is given out of the cache after its first page came in, in seconds.
+    pub ttl_s: Option<u64>,
+    /// The most bytes they may take.
+    pub quota_bytes: Option<u64>,
+    /// The most of them that may be resident.
+    pub quota_files: Option<u64>,
+    /// What they take, in bytes as allocated on disk.
+    pub resident_bytes: u64,
+    /// How many have any page resident.
+    pub resident_files: u64,
 }
 
 /// How a worker is doing.
@@ -297,6 +322,8 @@ pub struct WorkerReport {
     pub mounts: Vec<MountReport>,
     /// What a smaller or larger cache would have saved.
     pub advice: Advice,
+    /// Each rule by path.
+    pub rules: Vec<RuleReport>,
 }
 
 /// One cache directory.

@@ -265,6 +265,7 @@ impl Service for Store {
             total_pages: 2,
             resident_bytes: 65536,
             fetches: 0,
+            rule: None,
         })
     }
 

@@ -113,6 +113,7 @@ impl Service for OneFile {
             total_pages: 1,
             resident_bytes: 10,
             fetches: 0,
+            rule: None,
         })
     }
 
@@ -146,6 +147,7 @@ impl Service for OneFile {
                 last_error: Some("secret-host refused".into()),
             }],
             advice: Advice::default(),
+            rules: Vec::new(),
         })
     }
 }

@@ -6,10 +6,11 @@ use super::{
     ghost::Ghost,
     nodes::{Nodes, Slot},
 };
+use crate::roster::DIRECTORIES_MAX;
 
-/// The number of a lane, which is that of its directory.
+/// The number of a lane: that of its directory, or behind all of those that of a class in one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct LaneIndex(pub(crate) u8);
+pub(crate) struct LaneIndex(pub(crate) u16);
 
 /// A segment that comes in.
 #[derive(Debug, Clone, Copy)]
@@ -38,6 +39,8 @@ const STEPS_FAIR: usize = 512;
 const STEPS_MAX: usize = 4096;
 /// The bounds of the ghost's table as it is made; it grows when small files need more.
 const GHOST_ENTRIES: std::ops::RangeInclusive<u64> = 1 << 10..=1 << 20;
+/// A class remembers less, for there may be many of them: half a MiB each.
+const CLASS_GHOST_ENTRIES_MAX: u64 = 1 << 16;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 enum Queue {
@@ -107,9 +110,25 @@ struct Lane {
     admitted: u64,
     /// Nothing had to go yet.
     filling: bool,
+    /// It may hold far less than its capacity, so newcomers have a share of what it holds.
+    of_class: bool,
 }
 
 impl Lane {
+    fn new(capacity: u64, ghost_entries: u64) -> Self {
+        let (small_target, tick_units) = shares(capacity);
+        Self {
+            small: List::EMPTY,
+            main: List::EMPTY,
+            ghost: Ghost::new(ghost_entries as usize),
+            small_target,
+            tick_units,
+            admitted: 0,
+            filling: true,
+            of_class: false,
+        }
+    }
+
     fn list(&mut self, queue: Queue) -> &mut List {
         if queue == Queue::Small { &mut self.small } else { &mut self.main }
     }
@@ -124,6 +143,8 @@ impl Lane {
 pub(crate) struct Policy {
     nodes: Nodes,
     lanes: Vec<Lane>,
+    /// How many of the first lanes are in use.
+    directories: usize,
 }
 
 impl Policy {
@@ -134,19 +155,28 @@ impl Policy {
         policy
     }
 
-    /// One more lane, at the end.
+    /// One more directory's lane.
     pub(crate) fn add_lane(&mut self, capacity: u64) {
-        let (small_target, tick_units) = shares(capacity);
+        if self.lanes.len() < DIRECTORIES_MAX {
+            // So that a class's lane never stands where a directory's would.
+            self.lanes.resize_with(DIRECTORIES_MAX, || Lane::new(0, 0));
+        }
         let entries = (capacity >> 20).clamp(*GHOST_ENTRIES.start(), *GHOST_ENTRIES.end());
-        self.lanes.push(Lane {
-            small: List::EMPTY,
-            main: List::EMPTY,
-            ghost: Ghost::new(entries as usize),
-            small_target,
-            tick_units,
-            admitted: 0,
-            filling: true,
-        });
+        self.lanes[self.directories] = Lane::new(capacity, entries);
+        self.directories += 1;
+    }
+
+    /// A lane for a class of contents in some directory, that may hold up to `capacity`.
+    pub(crate) fn add_class_lane(&mut self, capacity: u64) -> LaneIndex {
+        let entries = (capacity >> 20).clamp(*GHOST_ENTRIES.start(), CLASS_GHOST_ENTRIES_MAX);
+        self.lanes.push(Lane { of_class: true, ..Lane::new(capacity, entries) });
+        LaneIndex(u16::try_from(self.lanes.len() - 1).expect("directories times classes"))
+    }
+
+    /// What lies in a lane, in bytes.
+    pub(crate) fn weight(&self, lane: LaneIndex) -> u64 {
+        let lane = &self.lanes[lane.0 as usize];
+        (lane.small.weight + lane.main.weight) * WEIGHT_UNIT
     }
 
     /// The lane of a simulation was cut down to `to` bytes, and what it holds with it. Its clock
@@ -241,7 +271,11 @@ impl Policy {
         lane: LaneIndex,
         is_pinned: impl Fn(Slot) -> bool,
     ) -> Option<Slot> {
-        self.lanes[lane.0 as usize].filling = false;
+        let of = &mut self.lanes[lane.0 as usize];
+        of.filling = false;
+        if of.of_class {
+            of.small_target = (of.small.weight + of.main.weight) / SMALL_SHARE;
+        }
         for step in 0..STEPS_MAX {
             let of = &self.lanes[lane.0 as usize];
             let small_first = of.small.oldest != NONE

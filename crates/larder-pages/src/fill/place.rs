@@ -6,11 +6,16 @@ use std::io;
 use larder_core::ContentId;
 
 use crate::{
-    NotKept,
+    Class, NotKept,
     catalogue::Catalogue,
+    class::ClassNumber,
     evict::LaneIndex,
+    expire,
     shelf::{Shelf, Trouble},
 };
+
+/// Evicting so often for one content means that others take the room each time.
+const EVICTIONS_MAX: u32 = 4096;
 
 /// A healthy directory for a new content, by what is free.
 pub(super) fn choose(
@@ -24,6 +29,55 @@ pub(super) fn choose(
         .map(|(at, lane)| (at, lane.quota.placement_weight()))
         .collect();
     by_weight(content, &weights)
+}
+
+/// Room in a class for one new content, set aside until dropped.
+pub(super) struct ClassRoom<'a> {
+    shelf: &'a Shelf,
+    class: ClassNumber,
+    bytes: u64,
+}
+
+impl Drop for ClassRoom<'_> {
+    fn drop(&mut self) {
+        let mut catalogue = self.shelf.catalogue();
+        catalogue.classes.unreserve(self.class, self.bytes);
+        catalogue.classes.unreserve_file(self.class);
+    }
+}
+
+/// Sets room aside in a class for one new content, whose class loses its own while a quota is
+/// full.
+pub(super) fn reserve_class(
+    shelf: &Shelf,
+    class: Class,
+    bytes: u64,
+) -> Result<ClassRoom<'_>, NotKept> {
+    for _ in 0..EVICTIONS_MAX {
+        let (class, has_place) = {
+            let mut catalogue = shelf.catalogue();
+            let class = catalogue.classes.number(class);
+            if !catalogue.classes.could_hold(class, bytes) {
+                return Err(NotKept::QuotaFull);
+            }
+            let has_place = catalogue.classes.try_reserve_file(class);
+            if has_place && catalogue.classes.try_reserve(class, bytes) {
+                return Ok(ClassRoom { shelf, class, bytes });
+            }
+            if has_place {
+                catalogue.classes.unreserve_file(class);
+            }
+            (class, has_place)
+        };
+        let dropped = match has_place {
+            true => shelf.evict_one_of(class),
+            false => expire::drop_one_file(shelf, class),
+        };
+        if !dropped {
+            return Err(NotKept::QuotaFull);
+        }
+    }
+    Err(NotKept::QuotaFull)
 }
 
 /// A choice by weight that depends on the content alone while the weights stand, so that fills

@@ -7,15 +7,18 @@
 
 use std::{fs::File, io};
 
-use larder_core::Random;
+use larder_core::{Random, UnixMillis};
 
 use super::{Queued, place};
 use crate::{
     NewPage, NotKept, PutOutcome, backing,
+    class::Admitted,
     evict::LaneIndex,
     segment::Candidate,
     shelf::{Shelf, lock},
-    slab::{self, Class, ENTRY_BYTES, Entered, Entry, Header, Number, SlabFile, SlabRoom, Taken},
+    slab::{
+        self, Class, ENTRY_BYTES, Entered, Entry, Header, Number, SlabFile, SlabRoom, Stamp, Taken,
+    },
 };
 
 /// As for segments.
@@ -30,6 +33,7 @@ struct Reserved<'a> {
     shelf: &'a Shelf,
     number: Number,
     listed: bool,
+    _room: place::ClassRoom<'a>,
 }
 
 impl Drop for Reserved<'_> {
@@ -89,8 +93,9 @@ fn place<'a>(shelf: &'a Shelf, page: &NewPage) -> Result<Option<Reserved<'a>>, N
             Standing::InTheWay => clear_the_way(shelf, page),
             Standing::New(None) => return Err(NotKept::DiskFault),
             Standing::New(Some(directory)) => {
+                let room = place::reserve_class(shelf, page.class, class.slot_bytes())?;
                 let number = reserve(shelf, directory, class)?;
-                return Ok(Some(Reserved { shelf, number, listed: false }));
+                return Ok(Some(Reserved { shelf, number, listed: false, _room: room }));
             }
         }
     }
@@ -229,11 +234,13 @@ fn finish(shelf: &Shelf, mut run: Vec<Placed<'_>>, opened: &mut Opened) {
         }
         return;
     }
+    let now = shelf.clock.now();
     let entered: Vec<Entered> = {
         let mut catalogue = shelf.catalogue();
         catalogue.lane(slab.directory).quota.disk_was_fine(cost);
         let enter = |placed: &mut Placed<'_>| {
-            let entered = catalogue.enter_small(placed.slot.number, entry(&placed.queued.page));
+            let page = &placed.queued.page;
+            let entered = catalogue.enter_small(placed.slot.number, entry(page, now), page.class);
             placed.slot.listed = entered == Entered::Listed;
             entered
         };
@@ -260,6 +267,7 @@ fn write(shelf: &Shelf, slab: SlabFile, run: &[Placed<'_>], opened: &mut Opened)
     }
     let Some((_, file)) = opened else { return Ok(()) };
     let class = slab.header.class;
+    let now = shelf.clock.now();
     let mut parts: Vec<&[u8]> = Vec::new();
     let mut entries = Vec::with_capacity(run.len() * ENTRY_BYTES as usize);
     for (nth, placed) in run.iter().enumerate() {
@@ -268,13 +276,17 @@ fn write(shelf: &Shelf, slab: SlabFile, run: &[Placed<'_>], opened: &mut Opened)
         if nth + 1 < run.len() {
             parts.push(&PADDING[..(class.slot_bytes() - page.length) as usize]);
         }
-        entries.extend(entry(page).encode(&slab.header, placed.slot.number.slot()));
+        entries.extend(entry(page, now).encode(&slab.header, placed.slot.number.slot()));
     }
     backing::write(file, class.slot_offset(first), &parts)?;
     slab::write_entries(file, first, &entries)
 }
 
-fn entry(page: &NewPage) -> Entry {
+fn entry(page: &NewPage, now: UnixMillis) -> Entry {
     let length = u32::try_from(page.length).expect("a small file has at most 64 KiB");
-    Entry { content: page.content, length, checksum: page.checksum }
+    let origin = match page.class {
+        crate::Class::NONE => Stamp::default(),
+        class => Stamp { class: class.end(), admitted: Admitted::at(now) },
+    };
+    Entry { content: page.content, length, checksum: page.checksum, origin }
 }

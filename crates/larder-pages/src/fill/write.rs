@@ -14,9 +14,11 @@ use larder_core::{ContentId, Error, Result, SegmentIndex};
 
 use super::{Batch, Job, Queued, place, small};
 use crate::{
-    IndexKey, NotKept, PutOutcome, backing,
+    Class, IndexKey, NotKept, PutOutcome, backing,
     catalogue::SEGMENT_OVERHEAD,
+    class::{Admitted, ClassNumber, Origin},
     evict::LaneIndex,
+    expire,
     page_set::PageSet,
     record::Record,
     segment::{Begun, Filled, NewSegment, Pinned},
@@ -71,10 +73,12 @@ fn fill(shelf: &Shelf, batch: Batch) {
         return;
     }
     let set: PageSet = pages.keys().copied().collect();
+    let class = pages.values().next().map_or(Class::NONE, |queued| queued.page.class);
     let job = Writing {
         shelf,
         key: batch.key,
         length: batch.length,
+        class,
         set,
         cost: set.cost(batch.key.segment, batch.length) + SEGMENT_OVERHEAD,
     };
@@ -116,6 +120,7 @@ struct Writing<'a> {
     shelf: &'a Shelf,
     key: IndexKey,
     length: u64,
+    class: Class,
     set: PageSet,
     /// What it takes at most: its pages, and a segment's overhead if the segment is new.
     cost: u64,
@@ -136,12 +141,29 @@ impl Writing<'_> {
     fn place(&self, pages: &Pages) -> Result<(), NotKept> {
         for _ in 0..PLACINGS_MAX {
             let directory = self.choose()?;
-            self.take(directory)?;
-            let _stripe = self.shelf.stripe(self.key.content);
-            let new = NewSegment { key: self.key, length: self.length, directory };
-            let begun = self.shelf.catalogue().begin(new);
+            let class = self.take_of_class()?;
+            if let Err(reason) = self.take(directory) {
+                self.shelf.catalogue().classes.unreserve(class, self.cost);
+                return Err(reason);
+            }
+            let stripe = self.shelf.stripe(self.key.content);
+            expire::leave_if_expired(self.shelf, self.key.content);
+            let begun = {
+                let mut catalogue = self.shelf.catalogue();
+                let admitted = Admitted::at(catalogue.clock.now());
+                let origin = Origin { class: self.class, admitted };
+                catalogue.begin(NewSegment {
+                    key: self.key,
+                    length: self.length,
+                    directory,
+                    origin,
+                })
+            };
             match begun {
-                Begun::Ready { pinned, fresh } => return self.write_or_undo(pages, pinned, fresh),
+                Begun::Ready { pinned, fresh } => {
+                    let filled = Filled::nothing(pinned, fresh, (self.cost, class));
+                    return self.write_or_undo(pages, pinned, filled);
+                }
                 Begun::Elsewhere => {}
                 Begun::OtherLength => {
                     // One content has one length; the newer word counts.
@@ -149,10 +171,41 @@ impl Writing<'_> {
                         tracing::warn!(%error, "could not remove a content of another length");
                     }
                 }
+                Begun::TooMany(_) => {}
             }
-            self.shelf.catalogue().give_back(directory, self.cost);
+            drop(stripe);
+            let mut catalogue = self.shelf.catalogue();
+            catalogue.give_back(directory, self.cost);
+            catalogue.classes.unreserve(class, self.cost);
+            drop(catalogue);
+            if let Begun::TooMany(class) = begun
+                && !expire::drop_one_file(self.shelf, class)
+            {
+                return Err(NotKept::QuotaFull);
+            }
         }
         Err(NotKept::NoRoom)
+    }
+
+    /// Sets aside what the batch costs in its class, which evicts its own while its quota is full.
+    fn take_of_class(&self) -> Result<ClassNumber, NotKept> {
+        for _ in 0..EVICTIONS_MAX {
+            let class = {
+                let mut catalogue = self.shelf.catalogue();
+                let class = catalogue.classes.number(self.class);
+                if catalogue.classes.try_reserve(class, self.cost) {
+                    return Ok(class);
+                }
+                if !catalogue.classes.could_hold(class, self.cost) {
+                    return Err(NotKept::QuotaFull);
+                }
+                class
+            };
+            if !self.shelf.evict_one_of(class) {
+                return Err(NotKept::QuotaFull);
+            }
+        }
+        Err(NotKept::QuotaFull)
     }
 
     /// Where the content lies already; for a new one, a healthy directory by what is free.
@@ -212,10 +265,13 @@ impl Writing<'_> {
     }
 
     /// Writes into the pinned segment, or leaves nothing behind.
-    fn write_or_undo(&self, pages: &Pages, pinned: Pinned, fresh: bool) -> Result<(), NotKept> {
+    fn write_or_undo(
+        &self,
+        pages: &Pages,
+        pinned: Pinned,
+        mut filled: Filled,
+    ) -> Result<(), NotKept> {
         let directory = pinned.directory;
-        let mut filled =
-            Filled { slot: pinned.slot, fresh, taken: self.cost, added: PageSet::default() };
         let failed = match self.write(pages, pinned) {
             Ok(()) => {
                 filled.added = self.set;
@@ -255,15 +311,18 @@ impl Writing<'_> {
 
     /// The record of what is resident now.
     fn record(&self, pinned: Pinned) -> Result<Record> {
+        let found = self.shelf.catalogue().find(self.key.content);
         let directory = self.shelf.directories[pinned.directory.0 as usize].id();
         let known = self.shelf.record(self.key, &pinned.pages)?;
         let known =
             known.filter(|record| record.directory == directory && record.length == self.length);
         // A record may claim pages that were dropped or lost since it was written.
-        Ok(known.map_or_else(
+        let mut record = known.map_or_else(
             || Record::new(directory, self.length),
             |record| record.retain(&pinned.pages),
-        ))
+        );
+        record.origin = found.map_or(record.origin, |found| found.origin);
+        Ok(record)
     }
 
     fn judge(&self, directory: LaneIndex, failed: &Failed) -> NotKept {

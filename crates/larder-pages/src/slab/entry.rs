@@ -10,12 +10,16 @@
 //!
 //! ```text
 //! header: "larderslab" · version u8 · class u8 · slab's random number u64 · zero · CRC-32C u32
-//! entry:  content u128 · CRC-32C of the bytes u32 · length less one u16 · zero · CRC-32C u32
+//! entry:  content u128 · CRC-32C of the bytes u32 · length less one u16 · end of the class's
+//!         name u16 · admission u32, in Unix seconds · CRC-32C u32
 //! ```
+//!
+//! The last two are zero for a file without a class, as they were before there were classes.
 
 use larder_core::{ContentId, crc32c};
 
 use super::class::{Class, ENTRY_BYTES, HEADER_BYTES};
+use crate::class::Admitted;
 
 const MAGIC: &[u8; 10] = b"larderslab";
 const VERSION: u8 = 1;
@@ -30,12 +34,21 @@ pub(crate) struct Header {
     pub(crate) random: u64,
 }
 
+/// Where a small file comes from, as much as an entry has room for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Stamp {
+    /// The end of its class's name, which tells it apart from nearly all others; 0: none.
+    pub(crate) class: u16,
+    pub(crate) admitted: Admitted,
+}
+
 /// What lies in a slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Entry {
     pub(crate) content: ContentId,
     pub(crate) length: u32,
     pub(crate) checksum: u32,
+    pub(crate) origin: Stamp,
 }
 
 impl Header {
@@ -69,6 +82,8 @@ impl Entry {
         bytes[16..20].copy_from_slice(&self.checksum.to_le_bytes());
         let length = u16::try_from(self.length - 1).expect("a small file has at most 64 KiB");
         bytes[20..22].copy_from_slice(&length.to_le_bytes());
+        bytes[22..24].copy_from_slice(&self.origin.class.to_le_bytes());
+        bytes[24..28].copy_from_slice(&self.origin.admitted.0.to_le_bytes());
         let sum = bound(&bytes[..ENTRY - 4], slab, slot);
         bytes[ENTRY - 4..].copy_from_slice(&sum.to_le_bytes());
         bytes
@@ -86,7 +101,10 @@ impl Entry {
         let length = u32::from(u16::from_le_bytes(*body[20..].first_chunk()?)) + 1;
         let fits = Class::of(u64::from(length)) == Some(slab.class);
         let checksum = u32::from_le_bytes(*body[16..].first_chunk()?);
-        fits.then_some(Self { content: ContentId(content), length, checksum })
+        let class = u16::from_le_bytes(*body[22..].first_chunk()?);
+        let admitted = Admitted(u32::from_le_bytes(*body[24..].first_chunk()?));
+        let origin = Stamp { class, admitted };
+        fits.then_some(Self { content: ContentId(content), length, checksum, origin })
     }
 }
 
@@ -108,7 +126,12 @@ mod tests {
         Header { class: Class::of(5000).unwrap(), random: 77 }
     }
 
-    const ENTRY_OF_OURS: Entry = Entry { content: ContentId(5), length: 5000, checksum: 9 };
+    const ENTRY_OF_OURS: Entry = Entry {
+        content: ContentId(5),
+        length: 5000,
+        checksum: 9,
+        origin: Stamp { class: 77, admitted: Admitted(1_800_000_000) },
+    };
 
     #[test]
     fn they_read_back_in_their_own_place_only() {

@@ -66,6 +66,12 @@ impl Shelf {
         self.free_slots(freeing);
     }
 
+    /// Evicts a small file, or drops it, alone: its class has too much.
+    pub(crate) fn free_alone(&self, freeing: Freeing) {
+        self.metrics.pages_evicted.inc();
+        self.free_slots(freeing);
+    }
+
     /// Drops a small file; returns the bytes that its slot has.
     pub(crate) fn remove_small(&self, content: ContentId) -> u64 {
         let Some(freeing) = self.catalogue().remove_small(content) else { return 0 };

@@ -8,6 +8,7 @@
 
 mod bits;
 mod class;
+mod classed;
 mod entry;
 mod file;
 mod free;
@@ -21,7 +22,7 @@ mod shelves;
 mod slots;
 
 pub(crate) use class::{Class, ENTRY_BYTES};
-pub(crate) use entry::{Entry, Header};
+pub(crate) use entry::{Entry, Header, Stamp};
 pub(crate) use file::{create, open_for_writing, write_entries};
 pub(crate) use load::{forget, load, load_lane};
 pub(crate) use read::{get, is_here, verify};

@@ -16,8 +16,9 @@ use super::{
     shelves::{BLOCK_CHARGE, EMPTY_CHARGE, NewSlab, Number},
 };
 use crate::{
+    Class as ClassName,
     catalogue::{Catalogue, Incarnation},
-    evict::{Admission, LaneIndex, Slot},
+    evict::{LaneIndex, Slot},
 };
 
 /// A small file, in short.
@@ -103,16 +104,17 @@ impl Catalogue {
         Some(SmallFound { number, directory, length })
     }
 
-    /// The small file with this content, if it can be read and has this length.
+    /// The small file with this content, if it can be read, has this length and its time is not
+    /// over.
     pub(crate) fn small_readable(&self, content: ContentId, length: u64) -> Option<SmallFound> {
         let found = self.small(content)?;
         let healthy = self.lanes[found.directory.0 as usize].fault.is_none();
-        (healthy && found.length == length).then_some(found)
+        (healthy && found.length == length && !self.is_small_expired(&found)).then_some(found)
     }
 
     /// Holds a small file if it can be read and has this length, and notes that it was read.
     pub(crate) fn hold_small(&mut self, content: ContentId, length: u64) -> Option<Held> {
-        let SmallFound { number, directory, .. } = self.small_readable(content, length)?;
+        let SmallFound { number, .. } = self.small_readable(content, length)?;
         let small = self.smalls.small_mut(number);
         if !small.hold() {
             return None;
@@ -120,7 +122,9 @@ impl Catalogue {
         let entry = small.entry();
         self.smalls.slab_mut(number.slab()).busy += 1;
         let slot = Slot::small(number.0);
-        self.policy.touch(slot, directory);
+        self.reads += 1;
+        let lane = self.small_lane(number);
+        self.policy.touch(slot, lane);
         let file = self.slab_file(number.slab());
         Some(Held { slot, entry, file, offset: file.header.class.slot_offset(number.slot()) })
     }
@@ -198,7 +202,12 @@ impl Catalogue {
 
     /// Lists a small file whose bytes and entry are written. Unless it is listed, the caller
     /// still owes the slot.
-    pub(crate) fn enter_small(&mut self, number: Number, entry: Entry) -> Entered {
+    pub(crate) fn enter_small(
+        &mut self,
+        number: Number,
+        entry: Entry,
+        class: ClassName,
+    ) -> Entered {
         let slab = self.smalls.slab(number.slab());
         if slab.leaving {
             return Entered::Gone;
@@ -206,10 +215,11 @@ impl Catalogue {
         if self.small(entry.content).is_some() || self.find(entry.content).is_some() {
             return Entered::Twin;
         }
-        let (directory, weight) = (slab.directory, slab.class().slot_bytes());
+        let directory = slab.directory;
         self.smalls.note(number, entry);
         self.smalls.list(number);
-        let admission = Admission { lane: directory, hash: hash(entry.content), weight };
+        let class = (self.classes.number(class), entry.origin.admitted);
+        let admission = self.small_joins(number, entry.content, class);
         self.policy.admit(Slot::small(number.0), admission);
         self.lane(directory).small_files += 1;
         self.work_done(number.slab());
@@ -230,7 +240,7 @@ impl Catalogue {
     }
 
     /// Takes out a small file that is to be evicted so that others have room, with those that
-    /// share the block with it: else no block would come free. Returns how many went; `None` when
+    /// share the block with it and are of the same class: else no block would come free. Returns how many went; `None` when
     /// it is held, or gone already.
     pub(crate) fn evict_small(&mut self, number: Number) -> Option<(Freeing, u64)> {
         let slab = self.smalls.get(number.slab())?;
@@ -239,9 +249,11 @@ impl Catalogue {
             return None;
         }
         let mut slots = slab.class().least_shared(number.slot());
+        let class = self.smalls.class_of(number).0;
         let may_go = |slot: u32| {
             let small = &slab.files[slot as usize];
-            slab.slots.is_free(slot) || (small.is_listed() && !small.is_held())
+            let is_alike = self.smalls.class_of(Number::new(number.slab(), slot)).0 == class;
+            slab.slots.is_free(slot) || (small.is_listed() && !small.is_held() && is_alike)
         };
         if !slots.clone().all(may_go) {
             slots = number.slot()..number.slot() + 1;
@@ -346,11 +358,12 @@ impl Catalogue {
     pub(super) fn unlist_small(&mut self, number: Number, why: Leave) {
         let content = self.smalls.small(number).entry().content;
         let directory = self.smalls.slab(number.slab()).directory;
-        let slot = Slot::small(number.0);
+        let (slot, lane) = (Slot::small(number.0), self.small_lane(number));
         match why {
-            Leave::Evicted => self.policy.evicted(slot, directory, hash(content)),
-            Leave::Removed => self.policy.forget(slot, directory),
+            Leave::Evicted => self.policy.evicted(slot, lane, hash(content)),
+            Leave::Removed => self.policy.forget(slot, lane),
         }
+        self.small_leaves(number);
         self.smalls.unlist(number);
         self.lane(directory).small_files -= 1;
     }

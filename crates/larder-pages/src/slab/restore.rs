@@ -6,12 +6,12 @@ use std::ops::Range;
 use super::{
     entry::{Entry, Header},
     names::{Key, Names, Sorted},
-    resident::{Freeing, Leave, SlabFile, Step, hash},
+    resident::{Freeing, Leave, SlabFile, Step},
     shelves::{EMPTY_CHARGE, NewSlab, Number},
 };
 use crate::{
     catalogue::Catalogue,
-    evict::{Admission, LaneIndex, Slot},
+    evict::{LaneIndex, Slot},
 };
 
 /// A slab that was found on disk.
@@ -41,8 +41,9 @@ impl Catalogue {
             let number = Number::new(at, *slot);
             charged += self.smalls.take(number);
             self.smalls.note(number, *entry);
-            let weight = header.class.slot_bytes();
-            let admission = Admission { lane: directory, hash: hash(entry.content), weight };
+            let class = self.classes.number_ending(entry.origin.class);
+            let origin = (class, entry.origin.admitted);
+            let admission = self.small_joins(number, entry.content, origin);
             self.policy.restore(Slot::small(number.0), admission);
         }
         self.count(directory, charged);

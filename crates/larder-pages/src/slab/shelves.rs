@@ -13,11 +13,16 @@ use larder_core::ContentId;
 
 use super::{
     class::{CLASSES, Class, SLOTS_MAX},
-    entry::{Entry, Header},
+    entry::{Entry, Header, Stamp},
     names::{Key, Names},
     slots::Slots,
 };
-use crate::{catalogue::Incarnation, evict::LaneIndex, page_set::BLOCK};
+use crate::{
+    catalogue::Incarnation,
+    class::{Admitted, ClassNumber},
+    evict::LaneIndex,
+    page_set::BLOCK,
+};
 
 /// What a block of a slab is charged: itself, and its part of the file system's own map, were
 /// every block an extent of its own and the map's blocks half full.
@@ -77,6 +82,7 @@ impl Small {
             content: Names::content(self.content),
             length: u32::from(self.length_less_one) + 1,
             checksum: self.checksum,
+            origin: Stamp::default(),
         }
     }
 
@@ -123,6 +129,8 @@ pub(super) struct Slab {
     pub(super) incarnation: Incarnation,
     pub(super) slots: Slots,
     pub(super) files: Box<[Small]>,
+    /// The class of each file, once one has a class.
+    classes: Option<Box<[(ClassNumber, Admitted)]>>,
     /// Holds of readers, and whoever writes or frees slots.
     pub(super) busy: u32,
     /// Its file is gone, or about to: nobody is given a slot.
@@ -132,6 +140,11 @@ pub(super) struct Slab {
 impl Slab {
     pub(super) fn class(&self) -> Class {
         self.header.class
+    }
+
+    /// Whether any file here has, or had, a class.
+    pub(super) fn has_classes(&self) -> bool {
+        self.classes.is_some()
     }
 
     pub(super) fn charge(&self) -> u64 {
@@ -210,6 +223,25 @@ impl Shelves {
         &mut self.slab_mut(number.slab()).files[number.slot() as usize]
     }
 
+    /// The class of a file, and when it came in if it has one.
+    pub(super) fn class_of(&self, number: Number) -> (ClassNumber, Admitted) {
+        let classes = self.slab(number.slab()).classes.as_ref();
+        classes.map_or((ClassNumber::NONE, Admitted::default()), |classes| {
+            classes[number.slot() as usize]
+        })
+    }
+
+    pub(super) fn set_class_of(&mut self, number: Number, class: (ClassNumber, Admitted)) {
+        let slab = self.slab_mut(number.slab());
+        if slab.classes.is_none() && class.0 != ClassNumber::NONE {
+            let none = (ClassNumber::NONE, Admitted::default());
+            slab.classes = Some(vec![none; slab.files.len()].into());
+        }
+        if let Some(classes) = &mut slab.classes {
+            classes[number.slot() as usize] = class;
+        }
+    }
+
     /// Whether a reader has the file.
     pub(crate) fn is_held(&self, number: Number) -> bool {
         self.small(number).is_held()
@@ -262,6 +294,7 @@ impl Shelves {
             incarnation: new.incarnation,
             slots: Slots::new(class),
             files: vec![Small::NONE; class.slots() as usize].into(),
+            classes: None,
             busy: 0,
             leaving: false,
         };
@@ -452,7 +485,12 @@ mod tests {
     fn files_are_found_by_content_while_they_are_listed() {
         let class = Class::of(600).unwrap();
         let mut shelves = shelves(class);
-        let entry = |content| Entry { content: ContentId(content), length: 600, checksum: 7 };
+        let entry = |content| Entry {
+            content: ContentId(content),
+            length: 600,
+            checksum: 7,
+            origin: Stamp::default(),
+        };
         let numbers: Vec<Number> = (0..3_000_u32).map(|slot| Number::new(0, slot)).collect();
         for (content, number) in (1..).zip(&numbers) {
             shelves.take(*number);

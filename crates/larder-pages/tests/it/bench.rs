@@ -16,7 +16,8 @@ use larder_core::{
     ByteRange, ByteSize, ContentId, Metrics, PAGE_SIZE, PageIndex, Random, Result, crc32c,
 };
 use larder_pages::{
-    DirectoryOptions, Index, IndexKey, NewPage, Options, PageBytes, PageStore, Piece, PutOutcome,
+    Class, DirectoryOptions, Index, IndexKey, NewPage, Options, PageBytes, PageStore, Piece,
+    PutOutcome,
 };
 
 /// Generous: only a hang is to be noticed.
@@ -39,7 +40,8 @@ pub(crate) fn new_page(name: u64, page: u32, length: u64) -> NewPage {
     let bytes = page_bytes(name, page, length);
     let checksum = crc32c(&bytes);
     let index = PageIndex(page);
-    NewPage { content: content(name), length, index, bytes: parts(bytes), checksum, hold: None }
+    let (content, bytes, class) = (content(name), parts(bytes), Class::NONE);
+    NewPage { content, length, index, bytes, checksum, class, hold: None }
 }
 
 /// Cuts a page as a store's chunks would.

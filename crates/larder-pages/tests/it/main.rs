@@ -11,6 +11,7 @@ mod directory;
 mod model;
 mod power;
 mod rot;
+mod rules;
 mod scrub;
 mod small;
 mod store;

@@ -13,7 +13,7 @@ use larder_core::{
     ByteRange, ContentId, Error, ErrorKind, FileId, PAGE_SIZE, Path, Result, Span, Version,
 };
 use larder_meta::Fact;
-use larder_pages::{NewPage, Piece};
+use larder_pages::{NewPage, NotKept, Piece, PutOutcome};
 use larder_ufs::under_storage::{ByteStream, Condition, Content, ReadOutcome};
 
 use super::{
@@ -22,7 +22,7 @@ use super::{
     flights::{Gap, Joined},
     intake::{Intake, Pages},
 };
-use crate::{Worker, mount::Mount};
+use crate::{Worker, mount::Mount, rules::Treatment};
 
 /// How often in a row a body that breaks is continued without a page in between.
 const RESUMES_MAX: u32 = 3;
@@ -144,7 +144,7 @@ impl Worker {
                     position = run.end();
                     let bytes = run.bytes.len() as u64;
                     pace.received(bytes, self.clock.elapsed(), &source.mount.cost);
-                    if self.deliver(fetch, &mut pages, run) == Delivered::Pages {
+                    if self.deliver((source, fetch), &mut pages, run) == Delivered::Pages {
                         resumes = 0;
                     }
                 }
@@ -196,18 +196,30 @@ impl Worker {
     }
 
     /// Bytes have come: readers first, then the pages that are whole by them to the disk.
-    fn deliver(&self, fetch: &Arc<Fetch>, pages: &mut Pages, mut run: Run) -> Delivered {
+    fn deliver(
+        &self,
+        (source, fetch): (&Source, &Arc<Fetch>),
+        pages: &mut Pages,
+        mut run: Run,
+    ) -> Delivered {
         fetch.publish(run.clone());
+        // Anew each time, for rules change while bytes come.
+        let treatment = self.rules.now().treatment(&source.path);
         let mut delivered = Delivered::NoPage;
         while !run.bytes.is_empty() {
             let Some(page) = pages.add(&mut run) else { break };
             delivered = Delivered::Pages;
             let index = page.index;
+            let Treatment::Keep(class) = treatment else {
+                fetch.settle(index, PutOutcome::NotKept(NotKept::Unwanted));
+                continue;
+            };
             let page = NewPage {
                 content: fetch.content,
                 length: fetch.length,
                 index,
                 checksum: page.bytes.checksum(),
+                class,
                 bytes: page.bytes,
                 hold: Some(Box::new(page.leases)),
             };

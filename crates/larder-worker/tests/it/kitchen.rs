@@ -18,7 +18,7 @@ use larder_core::{
     Status, UnixMillis, crc32c, page,
 };
 use larder_pages::DirectoryOptions;
-use larder_worker::{Parts, Store, Worker};
+use larder_worker::{Parts, Rule, Store, Worker};
 
 use crate::counting::Counting;
 
@@ -36,6 +36,7 @@ pub(crate) struct Recipe {
     pub(crate) prices: Option<Prices>,
     pub(crate) capacity: u64,
     pub(crate) clock: Clock,
+    pub(crate) rules: Vec<Rule>,
 }
 
 impl Default for Recipe {
@@ -46,6 +47,7 @@ impl Default for Recipe {
             prices: None,
             capacity: 1 << 30,
             clock: Clock::manual(UnixMillis(1_800_000_000_000)),
+            rules: Vec::new(),
         }
     }
 }
@@ -94,6 +96,7 @@ pub(crate) fn open_worker(
         metadata: directory.join("meta"),
         pages,
         stores: vec![Store { record, storage: store }],
+        rules: recipe.rules.clone(),
         budget: MemoryBudget::new(64 << 20),
         clock: recipe.clock.clone(),
         metrics: Arc::new(Metrics::new()),

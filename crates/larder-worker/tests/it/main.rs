@@ -10,4 +10,5 @@ mod freshness;
 mod kitchen;
 mod misses;
 mod reads;
+mod rules;
 mod trouble;

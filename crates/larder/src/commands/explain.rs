@@ -29,6 +29,7 @@ pub(super) async fn run(control: Control, path: &str, format: Format) -> Result<
         format!("freshness  {}", told.freshness),
         format!("resident   {here} of {all} pages, {resident}"),
         format!("fetches    {} under way", told.fetches),
+        format!("rule       {}", told.rule.as_ref().map_or("none".to_owned(), shown::rule)),
     ];
     output::line(&lines.join("\n"))
 }

@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use larder_core::{Freshness, UnixMillis};
+use larder_client::message::RuleReport;
+use larder_core::{ByteSize, Freshness, Priority, UnixMillis};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 /// `2026-01-31T12:00:00Z`.
@@ -48,6 +49,28 @@ pub(super) fn freshness(rule: Freshness) -> String {
     }
 }
 
+/// `/lake/hot: pin 10 GiB, priority high`.
+pub(super) fn rule(rule: &RuleReport) -> String {
+    format!("{}: {}", rule.path, rule_settings(rule))
+}
+
+/// `pin 10 GiB, priority high, ttl 7d 0h, quota 20 GiB, quota 5 files`.
+pub(super) fn rule_settings(rule: &RuleReport) -> String {
+    if !rule.cache {
+        return "never cached".to_owned();
+    }
+    let size = |name: &str, bytes: Option<u64>| bytes.map(|b| format!("{name} {}", ByteSize(b)));
+    let said = [
+        size("pin", rule.pin_bytes),
+        (rule.priority != Priority::Normal).then(|| format!("priority {}", rule.priority)),
+        rule.ttl_s.map(|ttl| format!("ttl {}", duration(Duration::from_secs(ttl)))),
+        size("quota", rule.quota_bytes),
+        rule.quota_files.map(|files| format!("quota {files} files")),
+    ];
+    let said: Vec<String> = said.into_iter().flatten().collect();
+    if said.is_empty() { "nothing special".to_owned() } else { said.join(", ") }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -61,5 +84,19 @@ mod tests {
         let costs = [None, Some(0.0), Some(-12.345), Some(0.000_42)].map(cost);
         assert_eq!(costs, ["-", "0.00", "-12.35", "0.000420"]);
         assert_eq!([percent(None), percent(Some(0.2345))], ["-", "23.4%"]);
+        let mut told = RuleReport {
+            path: "/lake/hot".into(),
+            cache: true,
+            pin_bytes: Some(10 << 30),
+            priority: Priority::High,
+            ttl_s: Some(90),
+            quota_bytes: None,
+            quota_files: Some(5),
+            resident_bytes: 0,
+            resident_files: 0,
+        };
+        assert_eq!(rule(&told), "/lake/hot: pin 10 GiB, priority high, ttl 1m 30s, quota 5 files");
+        told.cache = false;
+        assert_eq!(rule_settings(&told), "never cached");
     }
 }

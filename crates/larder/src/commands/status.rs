@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use comfy_table::{Table, presets};
-use larder_client::message::{DiskReport, ScrubReport, WorkerReport};
+use larder_client::message::{DiskReport, RuleReport, ScrubReport, WorkerReport};
 use larder_core::ByteSize;
 use larder_http::StatusDocument;
 
@@ -36,7 +36,24 @@ fn worker(report: &WorkerReport) -> Result<(), Failure> {
     ))?;
     output::line(&disks(&report.disks))?;
     output::line(&mounts(report).to_string())?;
-    output::line(&savings(report).to_string())
+    output::line(&savings(report).to_string())?;
+    if report.rules.is_empty() {
+        return Ok(());
+    }
+    output::line(&rules(&report.rules).to_string())
+}
+
+fn rules(reports: &[RuleReport]) -> Table {
+    let mut rules = table(["RULE", "SAYS", "FILES", "HOLD"]);
+    for rule in reports {
+        rules.add_row([
+            rule.path.clone(),
+            shown::rule_settings(rule),
+            rule.resident_files.to_string(),
+            ByteSize(rule.resident_bytes).to_string(),
+        ]);
+    }
+    rules
 }
 
 fn mounts(report: &WorkerReport) -> Table {

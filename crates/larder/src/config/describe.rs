@@ -4,12 +4,12 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use larder_core::{ByteSize, MountName};
+use larder_core::{ByteSize, MountName, Priority};
 use larder_fuse::Passthrough;
 use larder_ufs::mount::Addressing;
 use serde::de::DeserializeOwned;
 
-use super::value::{HumanDuration, LogFormat, LogLevel, Price, Rule};
+use super::value::{HumanDuration, LogFormat, LogLevel, Prefix, Price, Rule};
 
 /// One setting.
 #[derive(Debug, Clone, Copy)]
@@ -122,6 +122,7 @@ macro_rules! written {
 written! {
     bool => "true or false",
     u32 => "number",
+    u64 => "number",
     String => "text",
     PathBuf => "path",
     Vec<PathBuf> => "list of paths",
@@ -131,6 +132,8 @@ written! {
     HumanDuration => "duration",
     Price => "price",
     MountName => "mount name",
+    Prefix => "path",
+    Priority => "`low`, `normal` or `high`",
     Rule => "duration, `immutable` or `always`",
     Addressing => "`auto`, `path` or `virtual`",
     Passthrough => "`auto` or `off`",

@@ -33,6 +33,10 @@ stale_if_error = \"1h\"
 [[cache]]
 path = \"/var/cache/larder\"
 size = \"500GiB\"
+
+[[rules]]
+path = \"/lake/models\"
+pin = \"200GiB\"
 ```
 ";
 

@@ -3,13 +3,13 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use larder_core::{ByteSize, MountName};
+use larder_core::{ByteSize, MountName, Priority};
 use larder_fuse::Passthrough;
 use larder_ufs::mount::Addressing;
 
 use super::{
     describe::{sections, settings},
-    value::{HumanDuration, LogFormat, LogLevel, Price, Rule},
+    value::{HumanDuration, LogFormat, LogLevel, Prefix, Price, Rule},
 };
 
 sections! {
@@ -17,7 +17,7 @@ sections! {
     Config {
         root { general: General }
         one { s3: S3, http: Http, fuse: Fuse, log: Log, scrub: Scrub, }
-        many { cache: Cache, mount: Mount, }
+        many { cache: Cache, mount: Mount, rules: PathRule, }
     }
 }
 
@@ -137,5 +137,29 @@ settings! {
         price_per_gib: Option<Price>,
         /// Requests under way at the store at once.
         max_concurrent_requests: u32 = 128,
+    }
+}
+
+settings! {
+    /// What of the cache the files below a path may have. The longest path that covers a file
+    /// counts, alone: nothing is inherited from shorter ones. SIGHUP reads the rules again, and
+    /// only these.
+    PathRule {
+        /// `/`, `/MOUNT` or `/MOUNT/KEY`: the file or directory of that name and all below it.
+        path: Prefix,
+        /// Whether files are cached at all. `false`: each read asks the store, and what is
+        /// resident is dropped.
+        cache: bool = true,
+        /// So many of their bytes are never evicted; what is above that goes as anything else.
+        pin: Option<ByteSize>,
+        /// All of a lower priority is evicted before any of a higher one.
+        priority: Priority = "normal",
+        /// How long a file is given out of the cache after its first page came in; then it is
+        /// fetched again.
+        ttl: Option<HumanDuration>,
+        /// The most bytes they may take. When it is full they evict their own, never others.
+        quota: Option<ByteSize>,
+        /// The most files that may be resident. When it is full they drop their own.
+        quota_files: Option<u64>,
     }
 }

@@ -4,6 +4,7 @@
 use std::{fmt, str::FromStr, time::Duration};
 
 use larder_core::{Error, Freshness};
+use larder_worker::RulePath;
 use serde::{Deserialize, Deserializer, de};
 
 /// A duration: `60s`, `5m`, `1h`, `2d`, `250ms`.
@@ -67,6 +68,18 @@ impl<'de> Deserialize<'de> for Price {
             return Ok(Self(price));
         }
         Err(de::Error::custom(format!("{price} is not a price; write a number from 0 on")))
+    }
+}
+
+/// What a rule is for: a path of Larder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Prefix(pub(crate) RulePath);
+
+impl FromStr for Prefix {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        text.parse().map(Self)
     }
 }
 
@@ -140,6 +153,7 @@ macro_rules! deserialize_by_from_str {
 deserialize_by_from_str! {
     HumanDuration: "a duration in quotes, such as \"60s\"",
     Rule: "a duration in quotes such as \"60s\", \"immutable\" or \"always\"",
+    Prefix: "a path in quotes, such as \"/lake/hot\"",
     LogLevel: "a log level in quotes",
     LogFormat: "\"text\" or \"json\"",
 }

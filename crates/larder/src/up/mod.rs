@@ -11,6 +11,7 @@ mod caches;
 mod faces;
 mod mounts;
 mod probe;
+mod rules;
 mod signals;
 mod worker;
 
@@ -37,7 +38,8 @@ use crate::{
 use caches::Cache;
 use faces::Faces;
 use probe::Questions;
-use signals::Signals;
+use rules::Reloading;
+use signals::{Hangups, Signals};
 
 /// How long a clean stop may take.
 const STOP_WAIT_MAX: Duration = Duration::from_secs(15);
@@ -66,11 +68,10 @@ pub(crate) fn run(effective: Effective, format: Format) -> Result<(), Failure> {
         .map_err(|error| Failure::new(Exit::Failed, format!("can't start threads: {error}")))?;
     let outcome = runtime.block_on(async {
         let mut signals = Signals::listen()?;
-        serve(
-            Serving { effective: &effective, state, descriptors: descriptors.soft, format },
-            &mut signals,
-        )
-        .await
+        let hangups = Hangups::listen()?;
+        let descriptors = descriptors.soft;
+        let serving = Serving { effective: &effective, state, descriptors, format, hangups };
+        serve(serving, &mut signals).await
     });
     // What still runs after its bound is not waited for.
     runtime.shutdown_background();
@@ -83,10 +84,11 @@ struct Serving<'a> {
     state: State,
     descriptors: u64,
     format: Format,
+    hangups: Hangups,
 }
 
 async fn serve(serving: Serving<'_>, signals: &mut Signals) -> Result<(), Failure> {
-    let Serving { effective, state, descriptors, format } = serving;
+    let Serving { effective, state, descriptors, format, mut hangups } = serving;
     let config = &effective.config;
     let (clock, metrics) = (Clock::system(), Arc::new(Metrics::new()));
     let random = Arc::new(Random::new());
@@ -105,6 +107,7 @@ async fn serve(serving: Serving<'_>, signals: &mut Signals) -> Result<(), Failur
         metadata: state.path("meta"),
         caches: &caches,
         scrub_rate: config.scrub.rate,
+        rules: rules::of_config(config),
         descriptors,
         stores,
         budget: budget.clone(),
@@ -122,6 +125,7 @@ async fn serve(serving: Serving<'_>, signals: &mut Signals) -> Result<(), Failur
         clock,
         metrics,
     });
+    let reloading = Reloading::new(effective.file.clone(), config, &worker);
     let started = match questions.heard(&worker) {
         Ok(()) => Faces::start(config, &state, &filesystem, &readiness).await,
         Err(failure) => Err(failure),
@@ -130,7 +134,10 @@ async fn serve(serving: Serving<'_>, signals: &mut Signals) -> Result<(), Failur
         Ok(mut faces) => {
             readiness.set_ready(PARTS[1]);
             let outcome = match announce::started(&faces, &filesystem, &caches, format) {
-                Ok(()) => until_end(&mut faces, &mut questions, &worker, signals).await,
+                Ok(()) => tokio::select! {
+                    outcome = until_end(&mut faces, &mut questions, &worker, signals) => outcome,
+                    () = reloading.run(&mut hangups) => Ok(()),
+                },
                 Err(failure) => Err(failure),
             };
             readiness.set_missing(PARTS[1]);

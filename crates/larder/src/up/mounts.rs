@@ -11,6 +11,7 @@ use larder_ufs::{
 };
 use larder_worker::Store;
 
+use super::rules;
 use crate::config::{Config, Mount};
 
 /// Looks for mistakes that a single value does not show.
@@ -36,6 +37,7 @@ pub(crate) fn check(config: &Config) -> Result<()> {
     if let Some(twice) = config.cache.iter().find(|cache| !paths.insert(&cache.path)) {
         return Err(Error::invalid(format!("the cache {} is named twice", twice.path.display())));
     }
+    rules::check(config)?;
     let seams = Seams {
         clock: Clock::system(),
         random: Random::new().into(),

@@ -6,7 +6,7 @@ use std::{path::PathBuf, sync::Arc};
 use larder_cluster::member::WorkerId;
 use larder_core::{ByteSize, Clock, Error, MemoryBudget, Metrics};
 use larder_pages::{DirectoryOptions, Options, Scrub};
-use larder_worker::{Store, Worker};
+use larder_worker::{Rule, Store, Worker};
 
 use super::caches::Cache;
 use crate::exit::Failure;
@@ -22,6 +22,7 @@ pub(super) struct Parts<'a> {
     pub(super) metadata: PathBuf,
     pub(super) caches: &'a [Cache],
     pub(super) scrub_rate: ByteSize,
+    pub(super) rules: Vec<Rule>,
     pub(super) descriptors: u64,
     pub(super) stores: Vec<Store>,
     pub(super) budget: MemoryBudget,
@@ -30,23 +31,31 @@ pub(super) struct Parts<'a> {
 }
 
 pub(super) async fn open(parts: Parts<'_>) -> Result<Arc<Worker>, Failure> {
-    let Parts { id, metadata, caches, scrub_rate, descriptors, stores, budget, clock, metrics } =
-        parts;
-    let directories = caches
+    let directories = parts
+        .caches
         .iter()
         .map(|cache| DirectoryOptions { path: cache.path.clone(), capacity: cache.size })
         .collect();
     let defaults = Options::default();
-    let queue = ByteSize(budget.total() / FILL_QUEUE_PART).min(defaults.fill_queue_bytes_max);
-    let descriptors_max = (descriptors / DESCRIPTORS_PART).clamp(64, 8192);
+    let queue = ByteSize(parts.budget.total() / FILL_QUEUE_PART).min(defaults.fill_queue_bytes_max);
+    let descriptors_max = (parts.descriptors / DESCRIPTORS_PART).clamp(64, 8192);
     let pages = Options {
         directories,
         descriptors_max: usize::try_from(descriptors_max).unwrap_or(64),
         fill_queue_bytes_max: queue,
-        scrub: Scrub { bytes_per_second: scrub_rate, ..Scrub::default() },
+        scrub: Scrub { bytes_per_second: parts.scrub_rate, ..Scrub::default() },
         ..defaults
     };
-    let parts = larder_worker::Parts { id, metadata, pages, stores, budget, clock, metrics };
+    let parts = larder_worker::Parts {
+        id: parts.id,
+        metadata: parts.metadata,
+        pages,
+        stores: parts.stores,
+        rules: parts.rules,
+        budget: parts.budget,
+        clock: parts.clock,
+        metrics: parts.metrics,
+    };
     let opened = tokio::task::spawn_blocking(move || Worker::open(parts)).await;
     let opened = opened.unwrap_or_else(|error| {
         Err(Error::internal("opening the cache panicked").with_source(error))

@@ -57,6 +57,35 @@ fn check_names_file_line_and_key_of_every_mistake() {
 }
 
 #[test]
+fn check_says_what_is_wrong_with_rules() {
+    let home = tempfile::tempdir().expect("a directory");
+    let file = home.path().join("l.toml");
+    let start = "[[mount]]\nname = \"a\"\nuri = \"file:///\"\n\
+                 [[cache]]\npath = \"c\"\nsize = \"1GiB\"\n";
+    let right = "[[rules]]\npath = \"/a/x\"\npin = \"1GiB\"\npriority = \"high\"\nttl = \"7d\"\n\
+                 quota = \"2GiB\"\nquota_files = 1000\n\
+                 [[rules]]\npath = \"/a/tmp\"\ncache = false\n";
+    fs::write(&file, format!("{start}{right}")).expect("written");
+    let checked = larder(home.path(), &["config", "check", "--config", "l.toml"]);
+    assert_eq!(checked.code, 0, "{}", checked.stderr);
+    for (rules, said) in [
+        ("path = \"a/x\"", "l.toml:8: rules.path (path): 'a/x' is not a path of Larder"),
+        ("pin = \"1GiB\"", "l.toml:7: this [[rules]] needs path (path)"),
+        ("path = \"/a\"\npriority = \"urgent\"", "rules.priority (`low`, `normal` or `high`)"),
+        ("path = \"/a\"\npins = \"1GiB\"", "did you mean 'pin'?"),
+        ("path = \"/b/x\"\npin = \"1\"", "rule /b/x: there is no mount 'b'; known: a"),
+        ("path = \"/a\"\npin = \"2GiB\"", "pin 2 GiB and the cache directories hold 1 GiB"),
+        ("path = \"/a\"\ncache = false\nttl = \"1d\"", "rule /a: cache = false leaves nothing"),
+        ("path = \"/a\"\nquota_files = -1", "rules.quota_files (number)"),
+    ] {
+        fs::write(&file, format!("{start}[[rules]]\n{rules}\n")).expect("written");
+        let checked = larder(home.path(), &["config", "check", "--config", "l.toml"]);
+        assert_eq!(checked.code, 2, "{rules}");
+        assert!(checked.stderr.contains(said), "{rules}: {}", checked.stderr);
+    }
+}
+
+#[test]
 fn show_tells_where_each_value_came_from() {
     let home = tempfile::tempdir().expect("a directory");
     let file = home.path().join(".config/larder/larder.toml");
