@@ -461,10 +461,6 @@ impl Catalogue {
         &self.residents[self.segments[slot as usize].resident as usize]
     }
 
-    fn admission(&self, slot: u32, weight: u64) -> Admission {
-        Admission { lane: self.lane_of(slot), hash: hash(self.key_of(slot)), weight }
-    }
-
     pub(crate) fn slot_of(&self, key: IndexKey) -> Option<u32> {
         let resident = self.by_content.get(&key.content)?;
         self.by_segment.get(&(*resident, key.segment.0)).copied()

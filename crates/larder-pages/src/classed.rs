@@ -6,7 +6,7 @@ use larder_core::ContentId;
 
 use crate::{
     Class, ClassRule, IndexKey,
-    catalogue::{Catalogue, Resident},
+    catalogue::{Catalogue, Resident, hash},
     class::{Admitted, ClassNumber, Origin},
     evict::{Admission, LaneIndex, Slot},
     lane::Standing,
@@ -22,6 +22,11 @@ impl Catalogue {
         let resident = self.resident_of(slot);
         let lane = self.classes.lane(resident.class, resident.directory);
         lane.expect("a class has queues wherever it has a segment")
+    }
+
+    /// What the queues are told of a segment.
+    pub(crate) fn admission(&self, slot: u32, weight: u64) -> Admission {
+        Admission { lane: self.lane_of(slot), hash: hash(self.key_of(slot)), weight }
     }
 
     /// Makes queues for a class in a directory, unless it has some.

@@ -239,9 +239,9 @@ impl Catalogue {
         self.smalls.slab_mut(number.slab()).busy += 1;
     }
 
-    /// Takes out a small file that is to be evicted so that others have room, with those that
-    /// share the block with it and are of the same class: else no block would come free. Returns how many went; `None` when
-    /// it is held, or gone already.
+    /// Takes out a small file that is to be evicted so that others have room, with those of its
+    /// class that share the block with it: else no block would come free. Returns how many went;
+    /// `None` when it is held, or gone already.
     pub(crate) fn evict_small(&mut self, number: Number) -> Option<(Freeing, u64)> {
         let slab = self.smalls.get(number.slab())?;
         let small = slab.files.get(number.slot() as usize)?;
