@@ -18,7 +18,7 @@ use larder_core::{Clock, ContentId, Metrics, SegmentIndex};
 use crate::{
     IndexKey,
     class::{Admitted, ClassNumber, Classes},
-    evict::{Admission, LaneIndex, Policy, Slot},
+    evict::{LaneIndex, Policy, Slot},
     lane::Lane,
     page_set::{BLOCK, PageSet},
     segment::{Begun, Evicted, Filled, Found, NewSegment, Pinned, Removed},

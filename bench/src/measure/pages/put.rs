@@ -20,7 +20,7 @@ use anyhow::{Context as _, Result, bail};
 use bytes::Bytes;
 use larder_core::{ByteSize, Clock, ContentId, Metrics, PAGE_SIZE, PageIndex, Random, crc32c};
 use larder_meta::MetaStore;
-use larder_pages::{DirectoryOptions, NewPage, Options, PageStore, PutOutcome};
+use larder_pages::{Class, DirectoryOptions, NewPage, Options, PageStore, PutOutcome};
 use larder_worker::ResidencyIndex;
 use rustix::fs::{FallocateFlags, fallocate, syncfs};
 
@@ -159,7 +159,8 @@ impl Filling {
         // Any distinct name does; the page store spreads contents by it.
         let random = Random::seeded(self.contents);
         let content = ContentId(u128::from(random.next()) << 64 | u128::from(random.next()));
-        NewPage { content, length: CONTENT, index, bytes: bytes.into(), checksum, hold: None }
+        let (bytes, class) = (bytes.into(), Class::NONE);
+        NewPage { content, length: CONTENT, index, bytes, checksum, class, hold: None }
     }
 }
 

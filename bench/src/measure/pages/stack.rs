@@ -73,6 +73,7 @@ impl Stack {
             metadata,
             pages: Options { directories: vec![directory], ..Options::default() },
             stores: vec![Store { record, storage }],
+            rules: Vec::new(),
             budget: budget.clone(),
             clock: clock.clone(),
             metrics: Arc::clone(&metrics),
