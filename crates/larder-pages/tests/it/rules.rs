@@ -95,7 +95,8 @@ fn what_is_pinned_stays_whatever_comes() {
     // Without the rule it goes like the rest.
     again.pages.set_classes(&[]).unwrap();
     again.put(Class::NONE, 5000..5400);
-    assert_eq!(again.count(0..100), 0);
+    // In proportion to what is left of it, so a few may stay long.
+    assert!(again.count(0..100) < 15);
 }
 
 #[test]
