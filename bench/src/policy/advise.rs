@@ -61,8 +61,7 @@ fn sampled(trace: &Trace, capacity: u64, segments_max: Option<usize>) -> (Curve,
     };
     for request in &trace.requests {
         let (segment, page) = place(*request, trace.kind);
-        let (pages, ahead) = (page..page + 1, page + 1);
-        sampler.read(0, &Access { name: hash(segment), pages, ahead, page_bytes: request.size });
+        sampler.read(0, &Access::of_page(hash(segment), page, request.size));
     }
     let curve = sampler.curve();
     let account = curve.accounts[0];

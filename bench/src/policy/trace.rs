@@ -7,7 +7,7 @@ use std::collections::HashMap;
 /// misses depends on sizes relative to each other and to the cache only.
 const MEAN_SIZE: u64 = 4 << 20;
 /// The largest segment the page store's policy can weigh is above this.
-const SIZE_MAX: u64 = 128 << 20;
+const SIZE_MAX: u64 = 31 << 20;
 
 /// Pages of a segment in the names of a page trace.
 pub(super) const PAGES_OF_A_SEGMENT: u64 = 256;

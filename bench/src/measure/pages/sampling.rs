@@ -10,7 +10,7 @@ use larder_pages::{Access, Sampler};
 
 use crate::report::row::Row;
 
-const NOTES: u64 = 1_000_000;
+const NOTES: u64 = 300_000;
 const READ: u64 = 4 << 10;
 /// Contents of one segment each.
 const CONTENTS: u64 = 2_000;

@@ -72,7 +72,8 @@ impl Sample {
         let stratum = self.strata[account].of(spread(access.name));
         stratum.reads += weight;
         stratum.bytes += weight * access.bytes() as f64;
-        let wanted = Wanted::new(access.pages.clone(), access.ahead, access.page_bytes);
+        let Access { page_bytes, overhead, .. } = *access;
+        let wanted = Wanted::new((access.pages.clone(), access.ahead), page_bytes, overhead);
         let mut grown = false;
         for (at, miniature) in self.miniatures.iter_mut().enumerate() {
             let pages = miniature.fetch(access.name, &wanted);

@@ -20,22 +20,28 @@ use super::{
     sample::{Sample, spread},
     strata::Strata,
 };
-use crate::{IndexKey, catalogue};
+use crate::{
+    IndexKey,
+    catalogue::{self, SEGMENT_OVERHEAD},
+    slab,
+};
 
 /// Segments in a miniature at most: some hundred bytes of memory each, in four miniatures.
 const SEGMENTS_MAX: usize = 8192;
 
-/// One read of one segment.
+/// One read of one segment, or of a file that is kept in a slab.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Access {
     /// The segment's name, a hash.
-    pub name: u64,
+    pub(super) name: u64,
     /// The pages read, by their number in the segment.
-    pub pages: Range<u32>,
+    pub(super) pages: Range<u32>,
     /// Up to which page a fetch would run on; at least the end of `pages`.
-    pub ahead: u32,
+    pub(super) ahead: u32,
     /// Bytes of a page.
-    pub page_bytes: u64,
+    pub(super) page_bytes: u64,
+    /// What is taken on disk beside the bytes of the pages.
+    pub(super) overhead: u64,
 }
 
 impl Access {
@@ -46,13 +52,23 @@ impl Access {
         let pages = pages_of(range);
         let segment = SegmentIndex(pages.start / SEGMENT_PAGES);
         let first = segment.first_page().0;
-        let name = catalogue::hash(IndexKey { content, segment });
         let count = pages.end - pages.start;
         let bytes = page::align(range, length).length();
         let end = range.end.saturating_add(ahead).min(length).max(range.end);
-        let ahead = (PageIndex::at(end - 1).0 + 1 - first).min(SEGMENT_PAGES);
-        let pages = pages.start - first..pages.end - first;
-        Self { name, pages, ahead, page_bytes: bytes / u64::from(count.max(1)) }
+        Self {
+            name: catalogue::hash(IndexKey { content, segment }),
+            pages: pages.start - first..pages.end - first,
+            ahead: (PageIndex::at(end - 1).0 + 1 - first).min(SEGMENT_PAGES),
+            page_bytes: bytes / u64::from(count.max(1)),
+            overhead: slab::slot_bytes(length).map_or(SEGMENT_OVERHEAD, |slot| slot - length),
+        }
+    }
+
+    /// The read of one page of `page_bytes` in the segment `name`, which is a hash.
+    #[must_use]
+    pub fn of_page(name: u64, page: u32, page_bytes: u64) -> Self {
+        let ahead = page + 1;
+        Self { name, pages: page..ahead, ahead, page_bytes, overhead: SEGMENT_OVERHEAD }
     }
 
     pub(super) fn bytes(&self) -> u64 {

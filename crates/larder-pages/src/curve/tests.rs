@@ -65,7 +65,7 @@ type Ratios = [(f64, f64); SCALES.len()];
 
 fn sampled(trace: &Trace, sampler: &Sampler) -> Ratios {
     for (name, size) in trace {
-        let access = Access { name: hash(*name), pages: 0..1, ahead: 1, page_bytes: *size };
+        let access = Access::of_page(hash(*name), 0, *size);
         sampler.read(0, &access);
     }
     let AccountCurve { reads, bytes, missed_reads, missed_bytes, .. } = sampler.curve().accounts[0];
@@ -131,7 +131,7 @@ fn a_sample_of_everything_is_the_simulation() {
 fn any_number_of_tiny_segments_stays_within_the_bound() {
     let sampler = Sampler::with_segments_max(1 << 40, 1, 512);
     for name in 0..40_000 {
-        let access = Access { name: hash(name), pages: 0..1, ahead: 1, page_bytes: 4096 };
+        let access = Access::of_page(hash(name), 0, 4096);
         sampler.read(0, &access);
         if name % 100 == 0 {
             assert!(sampler.curve().sampled_segments <= 512);
@@ -148,7 +148,7 @@ fn any_number_of_tiny_segments_stays_within_the_bound() {
 fn accounts_are_kept_apart_and_another_capacity_begins_anew() {
     let sampler = Sampler::new(100 * MIB, 2);
     let read = |account, name| {
-        let access = Access { name: hash(name), pages: 0..4, ahead: 4, page_bytes: PAGE_SIZE };
+        let access = Access { pages: 0..4, ahead: 4, ..Access::of_page(hash(name), 0, PAGE_SIZE) };
         sampler.read(account, &access);
     };
     read(0, 1);
@@ -195,4 +195,20 @@ fn an_access_counts_pages_and_ends_with_the_segment_and_the_file() {
     let names = [0, SEGMENT_SIZE]
         .map(|start| Access::new(content, length, ByteRange::new(start, start + 1), 0).name);
     assert_ne!(names[0], names[1]);
+}
+
+#[test]
+fn a_small_file_takes_its_slot_and_nothing_else() {
+    // 100 bytes lie in a slot of 512: 2 MiB hold all 4,000, where blocks would need 16 times that.
+    let sampler = Sampler::new(4_000 * 512, 1);
+    for _round in 0..3 {
+        for name in 0..4_000 {
+            let content = ContentId(u128::from(hash(name)));
+            sampler.read(0, &Access::new(content, 100, ByteRange::new(0, 100), 0));
+        }
+    }
+    let curve = sampler.curve();
+    assert_eq!(curve.full, [true, false, false, false]);
+    assert_eq!(curve.accounts[0].missed_reads[1], 4_000.0);
+    assert_eq!(curve.accounts[0].missed_bytes[1], 400_000.0);
 }

@@ -49,14 +49,17 @@ pub(crate) struct Wanted {
     /// The same pages and those behind them that a fetch would bring too.
     ahead: PageSet,
     page_bytes: u64,
+    /// What the segment takes beside its pages.
+    overhead: u64,
 }
 
 impl Wanted {
-    /// These pages, of so many bytes each, with which a fetch would run on to the page `ahead`.
-    pub(crate) fn new(pages: Range<u32>, ahead: u32, page_bytes: u64) -> Self {
+    /// These pages, of so many bytes each, with which a fetch would run on to the page `ahead`; of
+    /// a segment that takes `overhead` beside them.
+    pub(crate) fn new((pages, ahead): (Range<u32>, u32), page_bytes: u64, overhead: u64) -> Self {
         let only = PageSet::of(pages.clone());
         let ahead = if ahead > pages.end { PageSet::of(pages.start..ahead) } else { only };
-        Self { pages: only, ahead, page_bytes }
+        Self { pages: only, ahead, page_bytes, overhead }
     }
 }
 
@@ -91,7 +94,7 @@ impl Simulation {
     /// what is missing. Returns how many pages were missing.
     pub fn read(&mut self, name: u64, pages: Range<u32>, page_bytes: u64) -> u32 {
         let ahead = pages.end;
-        self.fetch(name, &Wanted::new(pages, ahead, page_bytes))
+        self.fetch(name, &Wanted::new((pages, ahead), page_bytes, SEGMENT_OVERHEAD))
     }
 
     /// The same for pages that may be followed by others: where something is missing, all that is
@@ -108,7 +111,7 @@ impl Simulation {
             return 0;
         }
         let missing = wanted.ahead.minus(&here).count();
-        self.fill(name, &wanted.ahead, u64::from(missing) * wanted.page_bytes);
+        self.fill(name, wanted, u64::from(missing) * wanted.page_bytes);
         missing
     }
 
@@ -145,8 +148,8 @@ impl Simulation {
         self.evicted
     }
 
-    fn fill(&mut self, name: u64, pages: &PageSet, bytes: u64) {
-        let cost = bytes + SEGMENT_OVERHEAD;
+    fn fill(&mut self, name: u64, wanted: &Wanted, bytes: u64) {
+        let cost = bytes + wanted.overhead;
         while self.used + cost > self.capacity {
             if !self.evict_one() {
                 return;
@@ -155,18 +158,18 @@ impl Simulation {
         // Making room may have taken this very segment.
         let slot = match self.slots.get(&name).copied() {
             Some(slot) => slot,
-            None => self.admit(name),
+            None => self.admit(name, wanted.overhead),
         };
         let entry = &mut self.entries[slot.0 as usize];
-        entry.pages = entry.pages.union(pages);
+        entry.pages = entry.pages.union(&wanted.ahead);
         entry.weight += bytes;
         self.used += bytes;
         let weight = entry.weight;
         self.policy.resize(slot, LANE, weight);
     }
 
-    fn admit(&mut self, name: u64) -> Slot {
-        let entry = Entry { name, pages: PageSet::default(), weight: SEGMENT_OVERHEAD };
+    fn admit(&mut self, name: u64, overhead: u64) -> Slot {
+        let entry = Entry { name, pages: PageSet::default(), weight: overhead };
         let slot = self.free.pop().unwrap_or_else(|| {
             self.entries.push(entry);
             let last = u32::try_from(self.entries.len() - 1);
@@ -174,8 +177,8 @@ impl Simulation {
         });
         self.entries[slot.0 as usize] = entry;
         self.slots.insert(name, slot);
-        self.used += SEGMENT_OVERHEAD;
-        let admission = Admission { lane: LANE, hash: name, weight: SEGMENT_OVERHEAD };
+        self.used += overhead;
+        let admission = Admission { lane: LANE, hash: name, weight: overhead };
         self.policy.admit(slot, admission);
         slot
     }

@@ -34,3 +34,8 @@ pub(crate) use shelves::{Number, Shelves};
 pub(crate) fn is_small(length: u64) -> bool {
     Class::of(length).is_some()
 }
+
+/// What a file of `length` bytes takes in a slab; `None` where it is kept in another way.
+pub(crate) fn slot_bytes(length: u64) -> Option<u64> {
+    Class::of(length).map(Class::slot_bytes)
+}
