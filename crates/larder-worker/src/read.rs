@@ -19,7 +19,6 @@ use crate::{
     Worker,
     miss::{Attachment, Gap, Joining, More, Source, Step, Stretch},
     mount::Mount,
-    rules::Treatment,
     status::{Opened, Wish},
 };
 
@@ -221,6 +220,10 @@ impl Walk {
             return;
         }
         self.noted_to = self.rest.end.min(self.segment_end());
+        // No cache of whatever size would have it.
+        if self.worker.rules.pass(&self.source.path) {
+            return;
+        }
         let range = ByteRange::new(self.rest.start, self.noted_to);
         let access = Access::new(self.content, self.length, range, self.ahead);
         self.worker.advisor.read(&self.source.mount, &access);
@@ -266,7 +269,7 @@ impl Walk {
     /// resident pages where that is worth it, in whole pages.
     fn gap(&self, first: ByteRange) -> Gap {
         // What is not kept is not fetched ahead either: nobody would find it.
-        let passes = self.worker.rules.now().treatment(&self.source.path) == Treatment::Pass;
+        let passes = self.worker.rules.pass(&self.source.path);
         let ahead = if passes { 0 } else { self.ahead };
         let wanted_end = self.rest.end.saturating_add(ahead).min(self.length);
         let wanted = wanted_end.saturating_sub(first.start);

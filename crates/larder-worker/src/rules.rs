@@ -13,7 +13,7 @@ use std::{
     str::FromStr,
     sync::{
         Arc, PoisonError, RwLock, Weak,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread,
     time::Duration,
@@ -223,6 +223,10 @@ impl Rules {
         }
     }
 
+    fn some_pass(&self) -> bool {
+        self.by_length.iter().any(|rule| !rule.cache)
+    }
+
     pub(crate) fn classes(&self) -> Vec<ClassRule> {
         let cached = self.by_length.iter().filter(|rule| rule.cache);
         cached.map(Rule::class_rule).collect()
@@ -243,11 +247,19 @@ pub(crate) struct RuleBook {
     now: RwLock<Arc<Rules>>,
     /// How often they have changed.
     edition: AtomicU64,
+    /// Whether any of them keeps files out of the cache.
+    some_pass: AtomicBool,
 }
 
 impl RuleBook {
     pub(crate) fn new(rules: Arc<Rules>) -> Self {
-        Self { now: RwLock::new(rules), edition: AtomicU64::new(0) }
+        let some_pass = AtomicBool::new(rules.some_pass());
+        Self { now: RwLock::new(rules), edition: AtomicU64::new(0), some_pass }
+    }
+
+    /// Whether the pages of a file are not kept. Without such a rule no lock is taken.
+    pub(crate) fn pass(&self, path: &Path) -> bool {
+        self.some_pass.load(Ordering::Relaxed) && self.now().treatment(path) == Treatment::Pass
     }
 
     pub(crate) fn now(&self) -> Arc<Rules> {
@@ -275,6 +287,7 @@ impl Worker {
         self.pages.set_classes(&rules.classes())?;
         let before = std::mem::replace(&mut *now, Arc::clone(&rules));
         self.rules.edition.fetch_add(1, Ordering::AcqRel);
+        self.rules.some_pass.store(rules.some_pass(), Ordering::Relaxed);
         drop(now);
         self.sort_out_behind(&[&before, &rules])
     }

@@ -12,6 +12,7 @@ use larder_cluster::{
     },
 };
 use larder_core::Span;
+use larder_worker::Rule;
 
 use crate::kitchen::{Kitchen, Recipe, noise, path};
 
@@ -53,6 +54,23 @@ async fn advice_prices_what_other_sizes_would_have_saved() {
     let expected = missed(1).mul_add(1_440.0, -120.0).round() as i64;
     assert_eq!(twice.requests, expected);
     assert_eq!(told.sizes[2].mounts[0].saved, *twice, "there is one mount");
+}
+
+#[tokio::test]
+async fn what_a_rule_keeps_out_of_the_cache_is_not_advised_about() {
+    let kitchen = Kitchen::new(Recipe::default());
+    for key in ["in", "out"] {
+        kitchen.put(key, &noise(FILE, 1));
+    }
+    let rule = Rule { cache: false, ..Rule::new("/lake/out".parse().unwrap()) };
+    kitchen.worker.set_rules(vec![rule]).unwrap();
+    for key in ["in", "out", "in"] {
+        kitchen.read(key, Span::All).await.unwrap();
+    }
+    assert_eq!(advice(&kitchen).await.reads, 2);
+    kitchen.worker.set_rules(vec![]).unwrap();
+    kitchen.read("out", Span::All).await.unwrap();
+    assert_eq!(advice(&kitchen).await.reads, 3);
 }
 
 #[tokio::test]
