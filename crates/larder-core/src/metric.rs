@@ -71,9 +71,11 @@ pub struct FaceLabels {
 /// The operations of an under storage, as labels.
 pub const STORE_OPERATIONS: [&str; 7] = ["stat", "list", "read", "part", "write", "delete", "copy"];
 
-/// How a request to a store can end, as labels: `ok` or the error's kind.
-pub const STORE_OUTCOMES: [&str; 14] = [
+/// How a request to a store can end, as labels: `ok`, the error's kind, or `cancelled` when nobody
+/// waited for its answer any more.
+pub const STORE_OUTCOMES: [&str; 15] = [
     "ok",
+    "cancelled",
     "not_found",
     "already_exists",
     "not_a_directory",

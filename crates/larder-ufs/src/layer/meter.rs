@@ -31,7 +31,8 @@ impl Meter {
         Self { mount: mount.as_str().into(), metrics, clock }
     }
 
-    /// Awaits one request and counts it under `operation`.
+    /// Awaits one request and counts it under `operation`; as `cancelled`, when it is dropped
+    /// before its answer.
     ///
     /// # Errors
     /// What the request answered.
@@ -41,13 +42,11 @@ impl Meter {
         request: impl Future<Output = Result<T>>,
     ) -> Result<T> {
         let start = self.clock.elapsed();
+        let mut ending = Ending { meter: self, operation, outcome: "cancelled" };
         let answer = request.await;
+        ending.outcome = answer.as_ref().map_or_else(|error| outcome(error.kind()), |_| "ok");
         let seconds = self.clock.elapsed().saturating_sub(start).as_secs_f64();
-        let outcome = answer.as_ref().map_or_else(|error| outcome(error.kind()), |_| "ok");
-        let mount = self.mount.to_string();
         self.metrics.store_seconds.get_or_create(&self.labels(operation)).observe(seconds);
-        let labels = StoreOutcomeLabels { mount, operation, outcome };
-        self.metrics.store_requests.get_or_create(&labels).inc();
         answer
     }
 
@@ -64,6 +63,23 @@ impl Meter {
             }
         })
         .boxed()
+    }
+}
+
+/// How a request ended, counted when it is let go of: by its answer, or by a caller that wants it
+/// no more (a reader that left, a hedge that lost). The store has seen those too.
+struct Ending<'a> {
+    meter: &'a Meter,
+    operation: &'static str,
+    outcome: &'static str,
+}
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        let mount = self.meter.mount.to_string();
+        let Self { operation, outcome, .. } = *self;
+        let labels = StoreOutcomeLabels { mount, operation, outcome };
+        self.meter.metrics.store_requests.get_or_create(&labels).inc();
     }
 }
 

@@ -4,16 +4,22 @@
 use std::{sync::Arc, time::Duration};
 
 use futures::StreamExt;
-use larder_core::{Attributes, Clock, ErrorKind, Key, Random, Span, UnixMillis, Version};
+use larder_core::{
+    Attributes, Clock, ErrorKind, Key, Metrics, Random, Span, UnixMillis, Version,
+    metric::StoreOutcomeLabels,
+};
 use larder_ufs::{
     Condition, ReadOutcome, UnderStorage,
     layer::{
         fault::{Faults, Faulty, Operation, Rule, Toxic},
         limit::{self, Limited},
+        meter::{Meter, Metered},
         retry::{Retried, RetryPolicy},
     },
     memory::MemoryStore,
 };
+
+use crate::stores::lake;
 
 fn key() -> Key {
     Key::new("k").expect("a legal key")
@@ -105,6 +111,25 @@ async fn a_place_is_held_until_the_body_is_gone_and_the_wait_is_bounded() {
     };
     while content.body.next().await.is_some() {}
     store.stat(&key()).await.expect("a body at its end holds no place");
+}
+
+#[tokio::test]
+async fn a_request_that_nobody_waits_for_any_more_is_counted() {
+    let clock = Clock::system();
+    let (store, faults) = faulty(&clock);
+    let metrics = Arc::new(Metrics::new());
+    let store = Metered::new(store, Meter::new(&lake(), Arc::clone(&metrics), clock));
+    faults.add(Rule::on(Operation::Read, Toxic::Hang));
+    let key = key();
+    let mut read = store.read(&key, Span::All, &Condition::None);
+    assert!(futures::poll!(&mut read).is_pending());
+    assert_eq!(metrics.store_totals("lake").requests, 0, "it is under way");
+    drop(read);
+    store.stat(&key).await.expect("a status");
+    assert_eq!(metrics.store_totals("lake").requests, 2);
+    let labels =
+        StoreOutcomeLabels { mount: "lake".into(), operation: "read", outcome: "cancelled" };
+    assert_eq!(metrics.store_requests.get(&labels).map(|count| count.get()), Some(1));
 }
 
 #[tokio::test]
