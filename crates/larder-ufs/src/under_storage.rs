@@ -5,8 +5,8 @@
 //! without normalising anything, and answers `NotFound` for (reads of) names its store can't
 //! hold. Every wait inside an adapter is bounded. Error kinds mean what
 //! [`larder_core::ErrorKind`] says: `Stale` when a version condition did not hold, `Denied` for
-//! missing rights, `Exhausted` for throttling (429, 503 SlowDown, with the wait the store asked
-//! for), `Unavailable` for what may work later (connection refused, time-out, 500, 502, 504).
+//! missing rights, `Exhausted` for throttling (429, 503, with the wait the store asked for),
+//! `Unavailable` for what may work later (connection refused, time-out, 500, 502, 504).
 
 use std::fmt::Debug;
 

@@ -118,11 +118,11 @@ impl Refusal {
             | "Throttling"
             | "ThrottlingException"
             | "TooManyRequests"
-            | "RequestLimitExceeded" => {
+            | "RequestLimitExceeded"
+            | "ServiceUnavailable" => {
                 Error::exhausted(format!("the store asks to slow down ({said})"))
             }
-            "RequestTimeout" | "OperationAborted" | "InternalError" | "ServiceUnavailable"
-            | "NoSuchUpload" => {
+            "RequestTimeout" | "OperationAborted" | "InternalError" | "NoSuchUpload" => {
                 Error::unavailable(format!("the store can't serve {what} now ({said})"))
             }
             "InvalidObjectState" => Error::unsupported(format!(
@@ -144,7 +144,7 @@ impl Refusal {
                 "the store denies access to {what} ({said}); give credentials that have it"
             )),
             412 => Error::stale(format!("{what} has a new version")),
-            429 => Error::exhausted(format!("the store asks to slow down ({said})")),
+            429 | 503 => Error::exhausted(format!("the store asks to slow down ({said})")),
             409 | 500.. => Error::unavailable(format!("the store can't serve {what} now ({said})")),
             400..=499 => Error::invalid(format!("the store refuses the request ({said})")),
             _ => Error::unavailable(format!("the store gave an answer out of place ({said})")),
@@ -223,9 +223,12 @@ mod tests {
         assert_eq!(kind(400), ErrorKind::Invalid);
         assert_eq!(kind(429), ErrorKind::Exhausted);
         assert_eq!(kind(500), ErrorKind::Unavailable);
-        assert_eq!(kind(503), ErrorKind::Unavailable);
+        assert_eq!(kind(502), ErrorKind::Unavailable);
+        assert_eq!(kind(503), ErrorKind::Exhausted, "a refusal of HEAD has no code");
         assert_eq!(kind(501), ErrorKind::Unsupported);
         assert_eq!(coded(503, "SlowDown").kind(), ErrorKind::Exhausted);
+        assert_eq!(coded(503, "ServiceUnavailable").kind(), ErrorKind::Exhausted);
+        assert_eq!(coded(503, "InternalError").kind(), ErrorKind::Unavailable);
         assert_eq!(coded(400, "RequestTimeout").kind(), ErrorKind::Unavailable);
         assert_eq!(coded(400, "ExpiredToken").kind(), ErrorKind::Denied);
         assert!(coded(404, "NoSuchBucket").message().contains("bucket 'lake'"));
