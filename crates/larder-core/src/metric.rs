@@ -32,6 +32,27 @@ pub struct StoreOutcomeLabels {
     pub outcome: &'static str,
 }
 
+/// Labels of what is told per store, which several mounts may share.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct StoreAddressLabels {
+    /// Where requests go: scheme and authority, or a directory.
+    pub store: String,
+}
+
+/// Labels of what waits for its part of a store's budget.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct WaitingLabels {
+    /// The mount whose store is to be asked.
+    pub mount: String,
+    /// `foreground` (somebody waits for it) or `bulk` (a job).
+    pub class: &'static str,
+}
+
+/// A gauge of a rate.
+pub type RateGauge = Gauge<f64, AtomicU64>;
+/// A gauge of a number of things.
+pub type CountGauge = Gauge;
+
 /// Labels of reads and the bytes they gave.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ReadLabels {
@@ -113,6 +134,17 @@ pub struct Metrics {
     pub store_cost: Family<MountLabels, Gauge<f64, AtomicU64>>,
     /// What would have been asked of them too without the cache.
     pub store_cost_avoided: Family<MountLabels, Gauge<f64, AtomicU64>>,
+    /// Requests a second that a store bears, learnt from its refusals; 0: it has not asked to slow
+    /// down of late, and nothing is limited.
+    pub store_request_limit: Family<StoreAddressLabels, RateGauge>,
+    /// Replies by which a store asked to slow down (429, 503).
+    pub store_throttled: Family<MountLabels, Counter>,
+    /// Second requests sent because the reply to the first was late.
+    pub store_hedges: Family<MountLabels, Counter>,
+    /// Second requests that were answered before the first.
+    pub store_hedges_won: Family<MountLabels, Counter>,
+    /// Requests and bodies that wait for their part of the store's budget.
+    pub store_waiting: Family<WaitingLabels, CountGauge>,
     /// Reads answered, by whether the store was needed.
     pub reads: Family<ReadLabels, Counter>,
     /// Bytes given to readers, by where they came from, and bytes loaded.
@@ -172,6 +204,11 @@ impl Metrics {
             store_read_bytes: Default::default(),
             store_cost: Default::default(),
             store_cost_avoided: Default::default(),
+            store_request_limit: Default::default(),
+            store_throttled: Default::default(),
+            store_hedges: Default::default(),
+            store_hedges_won: Default::default(),
+            store_waiting: Default::default(),
             reads: Default::default(),
             read_bytes: Default::default(),
             stats: Default::default(),
@@ -196,6 +233,7 @@ impl Metrics {
     pub fn register(&self, registry: &mut Registry) {
         let registry = registry.sub_registry_with_prefix("larder");
         self.register_store(registry);
+        self.register_store_budget(registry);
         self.register_pages(registry);
         let bytes = || Unit::Bytes;
         registry.register("reads", "Reads answered, by outcome", self.reads.clone());
@@ -268,6 +306,35 @@ impl Metrics {
             "store_cost_avoided",
             "Cost of requests and bytes answered from the cache instead since start",
             self.store_cost_avoided.clone(),
+        );
+    }
+
+    fn register_store_budget(&self, registry: &mut Registry) {
+        registry.register_with_unit(
+            "store_request_limit",
+            "Requests a second that the store bears, as learnt from its refusals; 0: no limit",
+            Unit::Other("per_second".to_owned()),
+            self.store_request_limit.clone(),
+        );
+        registry.register(
+            "store_throttled",
+            "Replies by which the store asked to slow down",
+            self.store_throttled.clone(),
+        );
+        registry.register(
+            "store_hedges",
+            "Second requests sent because the reply to the first was late",
+            self.store_hedges.clone(),
+        );
+        registry.register(
+            "store_hedges_won",
+            "Second requests that were answered before the first",
+            self.store_hedges_won.clone(),
+        );
+        registry.register(
+            "store_waiting",
+            "Requests and bodies that wait for their part of the store's budget, by class",
+            self.store_waiting.clone(),
         );
     }
 

@@ -1,23 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Opening a mount: from a URI and its settings to a store wrapped in its layers.
 //!
-//! The order of the layers is `retry(limit(meter(adapter)))`: each try takes its own place in the
-//! limit and is counted as its own request, and a call that waits for its next try holds no place.
+//! The order of the layers is `retry(budget(meter(adapter)))`: each try is admitted and counted as
+//! its own request, and a call that waits for its next try holds no place. The meter and the
+//! adapter are shared by all calls; the two layers above are made for each purpose, because they
+//! know how urgent it is.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{fmt, path::PathBuf, sync::Arc};
 
-use larder_core::{Clock, Error, Metrics, MountName, Random, Result};
+use larder_core::{Clock, Error, Key, Metrics, MountName, PAGE_SIZE, Random, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     UnderStorage,
     environment::Environment,
     layer::{
-        limit::Limited,
+        budget::{Budgeted, Budgets, Lane, MountLimits},
         meter::{Meter, Metered},
         retry::{Retried, RetryPolicy},
     },
     local::LocalStore,
+    priority::{Class, Priority},
     s3::S3Store,
 };
 
@@ -34,6 +37,12 @@ pub struct StoreConfig {
     /// Requests under way at once, bodies included; 128 unless set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_concurrent_requests: Option<u32>,
+    /// Requests a second; no limit unless set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_requests_per_second: Option<u32>,
+    /// Body bytes a second, at least 65,536; no limit unless set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_bytes_per_second: Option<u64>,
     /// How to reach an S3 store.
     #[serde(default, skip_serializing_if = "S3Config::is_default")]
     pub s3: S3Config,
@@ -129,6 +138,24 @@ impl StoreConfig {
     pub fn new(uri: impl Into<String>) -> Self {
         Self { uri: uri.into(), ..Self::default() }
     }
+
+    fn limits(&self) -> Result<MountLimits> {
+        let concurrent = self.max_concurrent_requests.unwrap_or(DEFAULT_MAX_CONCURRENT_REQUESTS);
+        if concurrent == 0 {
+            return Err(Error::invalid("max_concurrent_requests must be at least 1"));
+        }
+        if self.max_requests_per_second == Some(0) {
+            return Err(Error::invalid("max_requests_per_second must be at least 1"));
+        }
+        if self.max_bytes_per_second.is_some_and(|rate| rate < PAGE_SIZE) {
+            return Err(Error::invalid("max_bytes_per_second must be at least 64KiB"));
+        }
+        Ok(MountLimits {
+            concurrent_requests: concurrent,
+            requests_per_second: self.max_requests_per_second,
+            bytes_per_second: self.max_bytes_per_second,
+        })
+    }
 }
 
 /// What enters a store from outside.
@@ -140,6 +167,61 @@ pub struct Seams {
     pub random: Arc<Random>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// The budgets that mounts of one store share.
+    pub budgets: Budgets,
+}
+
+/// The store of a mount, opened. Cheap to clone.
+#[derive(Clone)]
+pub struct MountedStore(Layers);
+
+#[derive(Clone)]
+enum Layers {
+    Budgeted { store: Arc<dyn UnderStorage>, lane: Lane, clock: Clock, random: Arc<Random> },
+    None(Arc<dyn UnderStorage>),
+}
+
+impl MountedStore {
+    /// A store without layers, for tests of what is above.
+    pub fn bare(store: Arc<dyn UnderStorage>) -> Self {
+        Self(Layers::None(store))
+    }
+
+    /// The store for requests of one purpose.
+    #[must_use]
+    pub fn with(&self, priority: &Priority) -> Arc<dyn UnderStorage> {
+        match &self.0 {
+            Layers::None(store) => Arc::clone(store),
+            Layers::Budgeted { store, lane, clock, random } => {
+                let policy = match priority.class() {
+                    Class::Foreground => RetryPolicy::default(),
+                    Class::Bulk => RetryPolicy::bulk(),
+                };
+                let budgeted = Budgeted::new(Arc::clone(store), lane.clone(), priority.clone());
+                Arc::new(Retried::new(budgeted, policy, clock.clone(), Arc::clone(random)))
+            }
+        }
+    }
+
+    /// The store for requests that somebody waits for.
+    #[must_use]
+    pub fn foreground(&self) -> Arc<dyn UnderStorage> {
+        self.with(&Priority::new(Class::Foreground))
+    }
+
+    /// The canonical URI of a key, as [`UnderStorage::uri`] says.
+    #[must_use]
+    pub fn uri(&self, key: &Key) -> String {
+        let (Layers::Budgeted { store, .. } | Layers::None(store)) = &self.0;
+        store.uri(key)
+    }
+}
+
+impl fmt::Debug for MountedStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Layers::Budgeted { store, .. } | Layers::None(store)) = &self.0;
+        f.debug_tuple("MountedStore").field(store).finish()
+    }
 }
 
 /// Opens the store of a mount with the variables of this process. Sends nothing: a missing bucket
@@ -147,11 +229,7 @@ pub struct Seams {
 ///
 /// # Errors
 /// `Invalid` when the URI or a setting is wrong.
-pub fn open(
-    config: &StoreConfig,
-    mount: &MountName,
-    seams: Seams,
-) -> Result<Arc<dyn UnderStorage>> {
+pub fn open(config: &StoreConfig, mount: &MountName, seams: Seams) -> Result<MountedStore> {
     open_in(&Environment::of_process(), config, mount, seams)
 }
 
@@ -164,13 +242,10 @@ pub fn open_in(
     config: &StoreConfig,
     mount: &MountName,
     seams: Seams,
-) -> Result<Arc<dyn UnderStorage>> {
-    let max = config.max_concurrent_requests.unwrap_or(DEFAULT_MAX_CONCURRENT_REQUESTS);
-    if max == 0 {
-        return Err(Error::invalid("max_concurrent_requests must be at least 1"));
-    }
+) -> Result<MountedStore> {
+    let limits = config.limits()?;
     let meter = Meter::new(mount, Arc::clone(&seams.metrics), seams.clock.clone());
-    match Location::parse(&config.uri)? {
+    let (address, store): (String, Arc<dyn UnderStorage>) = match Location::parse(&config.uri)? {
         Location::S3 { bucket, prefix } => {
             let settings = config.s3.completed_from(environment);
             let store = S3Store::new(
@@ -179,24 +254,17 @@ pub fn open_in(
                 environment,
                 crate::s3::Tools { clock: seams.clock.clone(), meter: meter.clone() },
             )?;
-            Ok(layered(store, meter, max, seams))
+            (store.authority().to_owned(), Arc::new(Metered::new(store, meter)))
         }
         Location::Local { directory } => {
+            let address = format!("file://{}", directory.display());
             let store = LocalStore::new(directory, seams.clock.clone(), Arc::clone(&seams.random));
-            Ok(layered(store, meter, max, seams))
+            (address, Arc::new(Metered::new(store, meter)))
         }
-    }
-}
-
-fn layered(
-    store: impl UnderStorage + 'static,
-    meter: Meter,
-    max: u32,
-    seams: Seams,
-) -> Arc<dyn UnderStorage> {
-    let metered = Metered::new(store, meter);
-    let limited = Limited::new(metered, max, seams.clock.clone());
-    Arc::new(Retried::new(limited, RetryPolicy::default(), seams.clock, seams.random))
+    };
+    let Seams { clock, random, metrics, budgets } = seams;
+    let lane = budgets.lane(&address, (mount, limits), clock.clone(), metrics);
+    Ok(MountedStore(Layers::Budgeted { store, lane, clock, random }))
 }
 
 /// A parsed mount URI.

@@ -8,7 +8,7 @@
 //! missing rights, `Exhausted` for throttling (429, 503, with the wait the store asked for),
 //! `Unavailable` for what may work later (connection refused, time-out, 500, 502, 504).
 
-use std::fmt::Debug;
+use std::{fmt::Debug, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -146,4 +146,46 @@ pub trait UnderStorage: Send + Sync + Debug {
     /// The canonical URI of a key: what its [`larder_core::FileId`] is the hash of. Two mounts
     /// of one bucket give one object one URI (`s3://bucket/key`, `file:///dir/key`).
     fn uri(&self, key: &Key) -> String;
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl<S: UnderStorage + ?Sized> UnderStorage for Arc<S> {
+    async fn stat(&self, key: &Key) -> Result<Status> {
+        (**self).stat(key).await
+    }
+
+    async fn read(&self, key: &Key, span: Span, condition: &Condition) -> Result<ReadOutcome> {
+        (**self).read(key, span, condition).await
+    }
+
+    async fn part(&self, key: &Key, number: u32) -> Result<Option<(Status, PartInfo)>> {
+        (**self).part(key, number).await
+    }
+
+    async fn list(&self, request: &ListRequest) -> Result<ListPage> {
+        (**self).list(request).await
+    }
+
+    async fn write(
+        &self,
+        key: &Key,
+        length: u64,
+        body: ByteStream,
+        attributes: &Attributes,
+    ) -> Result<Status> {
+        (**self).write(key, length, body, attributes).await
+    }
+
+    async fn delete(&self, key: &Key) -> Result<()> {
+        (**self).delete(key).await
+    }
+
+    async fn copy(&self, from: &Key, to: &Key) -> Result<Status> {
+        (**self).copy(from, to).await
+    }
+
+    fn uri(&self, key: &Key) -> String {
+        (**self).uri(key)
+    }
 }

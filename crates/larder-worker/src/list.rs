@@ -9,7 +9,10 @@ use std::sync::{Arc, atomic::Ordering};
 use larder_cluster::wire::message::{ListEntry, ListPage, ListReply, ListRequest, ListStart};
 use larder_core::{ErrorKind, Freshness, Path, Result, UnixMillis};
 use larder_meta::Fact;
-use larder_ufs::under_storage as ufs;
+use larder_ufs::{
+    priority::{Class, Priority},
+    under_storage as ufs,
+};
 use quick_cache::{Weighter, sync::Cache};
 
 use crate::{Worker, mount::Mount, single::SingleFlight};
@@ -58,11 +61,13 @@ impl Worker {
         if let Some(listed) = cached.as_ref().filter(|listed| self.is_fresh(&mount, listed)) {
             return Ok(self.reply(listed));
         }
-        let work = || self.shared().ask_list(Arc::clone(&mount), key.clone());
+        let work = |priority| self.shared().ask_list(Arc::clone(&mount), key.clone(), priority);
+        // A job's listings too: they are one request for a thousand files.
+        let class = Class::Foreground;
         let result = if mount.record.freshness == Freshness::Always {
-            work().await
+            work(Priority::new(class)).await
         } else {
-            self.listings.flights.run(key.clone(), work).await
+            self.listings.flights.run((key.clone(), class), work).await
         };
         match (result, cached) {
             (Ok(listed), _) => Ok(self.reply(&listed)),
@@ -87,7 +92,12 @@ impl Worker {
         mount.record.freshness.allows_absence(self.clock.now().since(listed.checked))
     }
 
-    async fn ask_list(self: Arc<Self>, mount: Arc<Mount>, key: ListKey) -> Result<Listed> {
+    async fn ask_list(
+        self: Arc<Self>,
+        mount: Arc<Mount>,
+        key: ListKey,
+        priority: Priority,
+    ) -> Result<Listed> {
         // Another caller's answer may have come since this one looked.
         if let Some(listed) = self.listings.pages.get(&key)
             && self.is_fresh(&mount, &listed)
@@ -106,7 +116,7 @@ impl Worker {
             },
             max: request.max.clamp(1, 1_000),
         };
-        let page = mount.note(mount.storage.list(&asked).await)?;
+        let page = mount.note(mount.storage.with(&priority).list(&asked).await)?;
         for entry in &page.entries {
             let path = Path::new(mount.record.name.clone(), entry.key.clone());
             self.learn(&path, Fact::Present(entry.status.clone()), checked);

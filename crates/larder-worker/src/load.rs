@@ -6,6 +6,7 @@ use larder_cluster::wire::{
     message::{LoadReply, LoadRequest},
 };
 use larder_core::{ByteRange, Result, Span};
+use larder_ufs::priority::Class;
 
 use crate::{Worker, rules::Treatment, status::Wish};
 
@@ -13,11 +14,11 @@ impl Worker {
     pub(crate) async fn answer_load(&self, request: LoadRequest) -> Result<LoadReply> {
         let mount = self.mounts.get(&request.path.mount)?;
         if self.rules.now().treatment(&request.path) == Treatment::Pass {
-            let wish = Wish { attributes: false, span: None };
+            let wish = Wish { attributes: false, span: None, class: Class::Bulk };
             let length = self.open_file(&mount, &request.path, wish).await?.status.length;
             return Ok(LoadReply { length, fetched_bytes: 0, not_kept_bytes: length });
         }
-        let wish = Wish { attributes: false, span: Some(Span::All) };
+        let wish = Wish { attributes: false, span: Some(Span::All), class: Class::Bulk };
         let opened = self.open_file(&mount, &request.path, wish).await?;
         let length = opened.status.length;
         let all = ByteRange::new(0, length);

@@ -14,7 +14,7 @@ use larder_core::{
     ContentId, Error, ErrorKind, FileId, Key, Metrics, MountName, Result, Version,
     metric::{ReadLabels, SourceLabels},
 };
-use larder_ufs::under_storage::UnderStorage;
+use larder_ufs::mount::MountedStore;
 use prometheus_client::metrics::{counter::Counter, family::Family};
 
 use crate::miss::StoreCost;
@@ -24,14 +24,14 @@ use crate::miss::StoreCost;
 pub struct Store {
     /// The record every process knows.
     pub record: MountRecord,
-    /// The adapter with its layers.
-    pub storage: Arc<dyn UnderStorage>,
+    /// Its store, with its layers.
+    pub storage: MountedStore,
 }
 
 #[derive(Debug)]
 pub(crate) struct Mount {
     pub(crate) record: MountRecord,
-    pub(crate) storage: Arc<dyn UnderStorage>,
+    pub(crate) storage: MountedStore,
     /// Grows when what is known is dropped, so that cached listings of before are not used.
     pub(crate) generation: AtomicU64,
     /// What a request costs there, for those who plan one.

@@ -14,6 +14,7 @@ use larder_cluster::wire::{
 };
 use larder_core::{ByteRange, ContentId, Error, Lease, Path, Result, SEGMENT_SIZE, Status, page};
 use larder_pages::{Access, Piece};
+use larder_ufs::priority::Class;
 
 use crate::{
     Worker,
@@ -28,7 +29,11 @@ impl Worker {
         let opened = match &request.pinned {
             Some(status) => self.pinned(&request.path, status),
             None => {
-                let wish = Wish { attributes: request.attributes, span: Some(request.span) };
+                let wish = Wish {
+                    attributes: request.attributes,
+                    span: Some(request.span),
+                    class: Class::Foreground,
+                };
                 self.open_file(&mount, &request.path, wish).await?
             }
         };
@@ -109,6 +114,16 @@ enum Purpose {
     Read,
     /// The bytes are to become resident.
     Load,
+}
+
+impl Purpose {
+    /// Whose requests go first.
+    fn class(self) -> Class {
+        match self {
+            Self::Read => Class::Foreground,
+            Self::Load => Class::Bulk,
+        }
+    }
 }
 
 /// A place in a file and the way to its next bytes.
@@ -293,6 +308,7 @@ impl Walk {
         let range = page::align(joining.range(), self.length);
         let ahead_to = if ahead > 0 { range.end } else { 0 };
         let position = first.start;
-        Gap { content: self.content, length: self.length, range, position, ahead_to }
+        let (content, length, class) = (self.content, self.length, self.purpose.class());
+        Gap { content, length, range, position, ahead_to, class }
     }
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Single flight: of those who want the same thing at the same time, one does the work and all
 //! get the result. The work runs in a task of its own, so it goes on when the one who began it
-//! goes away.
+//! goes away. A reader that joins the work of a job makes it as urgent as its own.
 
 use std::{
     collections::HashMap,
@@ -11,13 +11,20 @@ use std::{
 };
 
 use larder_core::{Error, Result};
+use larder_ufs::priority::{Class, Priority};
 use tokio::sync::watch;
 
 type Shared<T> = Option<Arc<Result<T>>>;
+type Table<K, T> = HashMap<K, Flight<T>>;
+
+struct Flight<T> {
+    result: watch::Receiver<Shared<T>>,
+    priority: Priority,
+}
 
 /// What is under way, by key.
 pub(crate) struct SingleFlight<K, T> {
-    under_way: Arc<Mutex<HashMap<K, watch::Receiver<Shared<T>>>>>,
+    under_way: Arc<Mutex<Table<K, T>>>,
 }
 
 impl<K, T> SingleFlight<K, T>
@@ -30,11 +37,15 @@ where
     }
 
     /// The result of the work for `key`: of that under way, else of `work`.
-    pub(crate) async fn run<F>(&self, key: K, work: impl FnOnce() -> F) -> Result<T>
+    pub(crate) async fn run<F>(
+        &self,
+        (key, class): (K, Class),
+        work: impl FnOnce(Priority) -> F,
+    ) -> Result<T>
     where
         F: Future<Output = Result<T>> + Send + 'static,
     {
-        let mut result = self.join_or_start(key, work);
+        let mut result = self.join_or_start(key, class, work);
         let result = match result.wait_for(Option::is_some).await {
             Ok(result) => result.clone(),
             Err(_) => None,
@@ -46,31 +57,39 @@ where
         }
     }
 
-    fn join_or_start<F>(&self, key: K, work: impl FnOnce() -> F) -> watch::Receiver<Shared<T>>
+    fn join_or_start<F>(
+        &self,
+        key: K,
+        class: Class,
+        work: impl FnOnce(Priority) -> F,
+    ) -> watch::Receiver<Shared<T>>
     where
         F: Future<Output = Result<T>> + Send + 'static,
     {
         let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(result) = under_way.get(&key) {
-            return result.clone();
+        if let Some(flight) = under_way.get(&key) {
+            flight.priority.join(class);
+            return flight.result.clone();
         }
-        let (sender, receiver) = watch::channel(None);
-        under_way.insert(key.clone(), receiver.clone());
+        let (sender, result) = watch::channel(None);
+        let priority = Priority::new(class);
+        let flight = Flight { result: result.clone(), priority: priority.clone() };
+        under_way.insert(key.clone(), flight);
         let landing = Landing { under_way: Arc::clone(&self.under_way), key };
-        let work = work();
+        let work = work(priority);
         tokio::spawn(async move {
             let result = work.await;
             // Off the list before the result is out: who comes later starts anew.
             drop(landing);
             let _nobody_waits_any_more = sender.send(Some(Arc::new(result)));
         });
-        receiver
+        result
     }
 }
 
 /// Takes the key off the list, also when the work panics.
 struct Landing<K: Eq + Hash, T> {
-    under_way: Arc<Mutex<HashMap<K, watch::Receiver<Shared<T>>>>>,
+    under_way: Arc<Mutex<Table<K, T>>>,
     key: K,
 }
 
@@ -101,11 +120,11 @@ mod tests {
         for _ in 0..8 {
             let (flights, runs, mut gate) = (flights.clone(), runs.clone(), gate.clone());
             waiting.push(tokio::spawn(async move {
-                let work = move || async move {
+                let work = move |_| async move {
                     gate.wait_for(|open| *open).await.expect("the gate stays");
                     Ok(runs.fetch_add(1, Ordering::SeqCst))
                 };
-                flights.run(1, work).await
+                flights.run((1, Class::Bulk), work).await
             }));
         }
         tokio::task::yield_now().await;
@@ -116,7 +135,29 @@ mod tests {
             assert_eq!(task.await.expect("not aborted").expect("no error"), 0);
         }
         assert_eq!(runs.load(Ordering::SeqCst), 1);
-        assert!(flights.run(1, || async { Err(Error::stale("x")) }).await.is_err());
+        assert!(flights.run((1, Class::Bulk), |_| async { Err(Error::stale("x")) }).await.is_err());
         assert!(flights.under_way.lock().expect("not poisoned").is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_joins_a_job_makes_it_urgent() {
+        let flights = Arc::new(SingleFlight::<u8, Class>::new());
+        let (open, gate) = watch::channel(false);
+        let job = |priority: Priority| {
+            let mut gate = gate.clone();
+            async move {
+                gate.wait_for(|open| *open).await.expect("the gate stays");
+                Ok(priority.class())
+            }
+        };
+        let mut first = std::pin::pin!(flights.run((1, Class::Bulk), &job));
+        let mut other = std::pin::pin!(flights.run((1, Class::Bulk), &job));
+        let mut reader = std::pin::pin!(flights.run((1, Class::Foreground), &job));
+        assert!(futures::poll!(&mut first).is_pending() && futures::poll!(&mut other).is_pending());
+        assert!(futures::poll!(&mut reader).is_pending());
+        open.send(true).expect("somebody waits");
+        let classes =
+            [first.await, other.await, reader.await].map(|class| class.expect("no error"));
+        assert_eq!(classes, [Class::Foreground; 3]);
     }
 }

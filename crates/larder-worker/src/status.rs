@@ -14,7 +14,10 @@ use larder_core::{
 };
 use larder_meta::{Fact, Known, Verdict, judge};
 use larder_pages::Piece;
-use larder_ufs::under_storage::{Condition, Content, ReadOutcome};
+use larder_ufs::{
+    priority::{Class, Priority},
+    under_storage::{Condition, Content, ReadOutcome},
+};
 
 use crate::{Worker, miss::Attachment, mount::Mount};
 
@@ -42,6 +45,8 @@ pub(crate) struct Wish {
     pub(crate) attributes: bool,
     /// These bytes will be read next; `None` when only the status is wanted.
     pub(crate) span: Option<Span>,
+    /// Who waits for it.
+    pub(crate) class: Class,
 }
 
 impl Wish {
@@ -56,7 +61,7 @@ const OPENINGS_MAX: u32 = 3;
 impl Worker {
     pub(crate) async fn answer_stat(&self, request: StatRequest) -> Result<StatReply> {
         let mount = self.mounts.get(&request.path.mount)?;
-        let wish = Wish { attributes: request.attributes, span: None };
+        let wish = Wish { attributes: request.attributes, span: None, class: Class::Foreground };
         let opened = self.open_file(&mount, &request.path, wish).await?;
         mount.counters.stat(opened.outcome);
         let age = self.clock.now().since(opened.checked);
@@ -65,7 +70,8 @@ impl Worker {
 
     pub(crate) async fn answer_part(&self, request: PartRequest) -> Result<Option<PartReply>> {
         let mount = self.mounts.get(&request.path.mount)?;
-        let told = mount.note(mount.storage.part(&request.path.key, request.number).await)?;
+        let storage = mount.storage.foreground();
+        let told = mount.note(storage.part(&request.path.key, request.number).await)?;
         Ok(told.map(|(status, part)| PartReply { status, range: part.range, count: part.count }))
     }
 
@@ -81,19 +87,20 @@ impl Worker {
         }
         // `always` means that the store is asked after the caller asked, so nobody joins.
         if mount.record.freshness == Freshness::Always {
-            return self.shared().ask(Arc::clone(mount), path.clone(), wish).await;
+            let priority = Priority::new(wish.class);
+            return self.shared().ask((Arc::clone(mount), path.clone()), wish, priority).await;
         }
         for _ in 0..OPENINGS_MAX {
             let (worker, mount, path) = (self.shared(), Arc::clone(mount), path.clone());
             let key = path.clone();
-            let work = || async move {
+            let work = |priority| async move {
                 // Another opening may have landed since this caller looked.
                 match worker.known_fresh(&mount, &path, wish) {
                     Some(known) => known,
-                    None => worker.ask(mount, path, wish).await,
+                    None => worker.ask((mount, path), wish, priority).await,
                 }
             };
-            let opened = self.openings.run(key, work).await?;
+            let opened = self.openings.run((key, wish.class), work).await?;
             if wish.is_met_by(&opened.status) {
                 return Ok(opened);
             }
@@ -152,7 +159,12 @@ impl Worker {
     }
 
     /// Asks the store and learns from its answer.
-    async fn ask(self: Arc<Self>, mount: Arc<Mount>, path: Path, wish: Wish) -> Result<Opened> {
+    async fn ask(
+        self: Arc<Self>,
+        (mount, path): (Arc<Mount>, Path),
+        wish: Wish,
+        priority: Priority,
+    ) -> Result<Opened> {
         let known = self.known(&path);
         let before = known.as_ref().and_then(|known| match &known.fact {
             Fact::Present(status) => Some(status.clone()),
@@ -160,8 +172,11 @@ impl Worker {
         });
         let asked = self.clock.now();
         let result = match wish.span {
-            None => mount.storage.stat(&path.key).await.map(Answer::Status),
-            Some(span) => self.ask_for_bytes(&mount, &path, (span, wish, before.as_ref())).await,
+            None => mount.storage.with(&priority).stat(&path.key).await.map(Answer::Status),
+            Some(span) => {
+                let question = Question { span, wish, before: before.as_ref() };
+                self.ask_for_bytes(&mount, &path, question, &priority).await
+            }
         };
         // Two lengths are no outage, so nothing bridges them.
         let result = match mount.note(result) {
@@ -173,7 +188,7 @@ impl Worker {
             (Ok(Answer::Content(content)), _) => {
                 // The fetch first: who finds the status must find the bytes on their way.
                 let status = content.status.clone();
-                let fetch = self.adopt(&mount, &path, content).map(Arc::new);
+                let fetch = self.adopt(&mount, &path, content, priority).map(Arc::new);
                 Ok(Opened { fetch, ..self.found(&path, status, asked) })
             }
             (Ok(Answer::Unchanged), Some(status)) => {
@@ -221,19 +236,21 @@ impl Worker {
         &self,
         mount: &Mount,
         path: &Path,
-        (span, wish, before): (Span, Wish, Option<&Status>),
+        Question { span, wish, before }: Question<'_>,
+        priority: &Priority,
     ) -> Result<Answer> {
+        let storage = mount.storage.with(priority);
         let condition = match before {
             Some(status) if self.starts_resident(mount, path, status, span) => {
                 if wish.attributes && status.attributes.is_none() {
-                    return mount.storage.stat(&path.key).await.map(Answer::Status);
+                    return storage.stat(&path.key).await.map(Answer::Status);
                 }
                 Condition::NoneMatch(status.version.clone())
             }
             _ => Condition::None,
         };
         let asked = self.clock.elapsed();
-        let outcome = mount.storage.read(&path.key, widen(span), &condition).await?;
+        let outcome = storage.read(&path.key, widen(span), &condition).await?;
         mount.cost.waited(self.clock.elapsed().saturating_sub(asked));
         Ok(match outcome {
             ReadOutcome::Content(content) => Answer::Content(content),
@@ -273,6 +290,13 @@ impl Worker {
             _ => Err(error),
         }
     }
+}
+
+/// What an opening that brings bytes asks for, and what was known before it.
+struct Question<'a> {
+    span: Span,
+    wish: Wish,
+    before: Option<&'a Status>,
 }
 
 /// What the store answered to an opening.

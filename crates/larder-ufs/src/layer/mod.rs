@@ -5,7 +5,7 @@
 //! wraps. Each implementation carries `#[deny(clippy::missing_trait_methods)]`, so that a method
 //! added to the trait can't be forgotten here.
 
+pub mod budget;
 pub mod fault;
-pub mod limit;
 pub mod meter;
 pub mod retry;

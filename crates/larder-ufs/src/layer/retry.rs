@@ -6,6 +6,10 @@
 //! `Exhausted`. The wait grows exponentially with full jitter, so that many callers who failed
 //! together do not come back together; the wait that the store asked for is a lower bound. Tries
 //! and total time are bounded; when a wait would pass the total, the error is handed up at once.
+//!
+//! A store that asks to slow down is there and will answer, so it is given more tries than one
+//! that does not answer, and its time counts from its first refusal: what a request waited for
+//! its admission is not the store's.
 
 use std::{fmt, future::Future, sync::Arc, time::Duration};
 
@@ -21,6 +25,10 @@ pub struct RetryPolicy {
     pub tries_max: u32,
     /// No try starts later than this after the first.
     pub total_max: Duration,
+    /// Tries at most, the first included, of which the last was refused with `Exhausted`.
+    pub throttled_tries_max: u32,
+    /// No try that follows such a refusal starts later than this after the first failure.
+    pub throttled_total_max: Duration,
     /// The upper bound of the first wait; it doubles with each further one.
     pub wait_first: Duration,
     /// The upper bound of every wait.
@@ -32,6 +40,8 @@ impl Default for RetryPolicy {
         Self {
             tries_max: 5,
             total_max: Duration::from_secs(20),
+            throttled_tries_max: 8,
+            throttled_total_max: Duration::from_secs(20),
             wait_first: Duration::from_millis(100),
             wait_max: Duration::from_secs(5),
         }
@@ -39,6 +49,13 @@ impl Default for RetryPolicy {
 }
 
 impl RetryPolicy {
+    /// For a job, which has time to wait until a store is itself again.
+    #[must_use]
+    pub fn bulk() -> Self {
+        let throttled_total_max = Duration::from_secs(600);
+        Self { throttled_tries_max: 1000, throttled_total_max, ..Self::default() }
+    }
+
     /// The upper bound of the wait behind try `tries` (from 1).
     fn bound(&self, tries: u32) -> Duration {
         let doubled = 1_u32.checked_shl(tries.saturating_sub(1)).unwrap_or(u32::MAX);
@@ -65,13 +82,16 @@ impl<S: UnderStorage> Retried<S> {
         F: Future<Output = Result<T>>,
     {
         let start = self.clock.elapsed();
+        let mut failed_first = None;
         let mut tries = 1;
         loop {
             let error = match call().await {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
-            let Some(wait) = self.wait_after(&error, tries, start) else { return Err(error) };
+            let failed_first = *failed_first.get_or_insert_with(|| self.clock.elapsed());
+            let wait = self.wait_after(&error, tries, (start, failed_first));
+            let Some(wait) = wait else { return Err(error) };
             tracing::debug!(tries, ?wait, %error, "store request failed; trying again");
             self.clock.sleep(wait).await;
             tries += 1;
@@ -79,17 +99,29 @@ impl<S: UnderStorage> Retried<S> {
     }
 
     /// How long to wait before the next try; `None` when there is to be none.
-    fn wait_after(&self, error: &Error, tries: u32, start: Duration) -> Option<Duration> {
-        let passing = matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Exhausted);
-        if !passing || tries >= self.policy.tries_max {
+    fn wait_after(
+        &self,
+        error: &Error,
+        tries: u32,
+        (start, failed_first): (Duration, Duration),
+    ) -> Option<Duration> {
+        let policy = &self.policy;
+        let (tries_max, total_max, since) = match error.kind() {
+            ErrorKind::Unavailable => (policy.tries_max, policy.total_max, start),
+            ErrorKind::Exhausted => {
+                (policy.throttled_tries_max, policy.throttled_total_max, failed_first)
+            }
+            _ => return None,
+        };
+        if tries >= tries_max {
             return None;
         }
         let bound = self.policy.bound(tries).as_micros();
         let jitter = self.random.below(u64::try_from(bound).unwrap_or(u64::MAX).max(1));
         let asked = error.retry_after().unwrap_or_default();
         let wait = asked.saturating_add(Duration::from_micros(jitter));
-        let until = self.clock.elapsed().saturating_sub(start).saturating_add(wait);
-        (until <= self.policy.total_max).then_some(wait)
+        let until = self.clock.elapsed().saturating_sub(since).saturating_add(wait);
+        (until <= total_max).then_some(wait)
     }
 }
 

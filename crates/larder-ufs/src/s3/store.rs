@@ -50,6 +50,11 @@ impl S3Store {
         let client = Client::new(endpoint, settings, environment, tools.clock)?;
         Ok(Self { client: Arc::new(client), meter: tools.meter })
     }
+
+    /// Scheme and authority of where requests go.
+    pub(crate) fn authority(&self) -> &str {
+        self.client.endpoint.authority()
+    }
 }
 
 #[async_trait]

@@ -33,7 +33,7 @@ fn config(server: &Server) -> StoreConfig {
 
 fn open(server: &Server) -> Arc<dyn UnderStorage> {
     let environment = Environment::default();
-    mount::open_in(&environment, &config(server), &lake(), seams()).expect("a store")
+    mount::open_in(&environment, &config(server), &lake(), seams()).expect("a store").foreground()
 }
 
 async fn collect(outcome: Result<ReadOutcome>) -> Result<Vec<u8>> {
@@ -231,7 +231,8 @@ async fn every_try_is_a_request_and_is_counted() {
     let seams = seams();
     let metrics = Arc::clone(&seams.metrics);
     let store = mount::open_in(&Environment::default(), &config(&server), &lake(), seams);
-    let outcome = store.expect("a store").read(&key("k"), Span::All, &Condition::None).await;
+    let outcome =
+        store.expect("a store").foreground().read(&key("k"), Span::All, &Condition::None).await;
     assert_eq!(collect(outcome).await.expect("the third try"), b"0123456789");
     assert_eq!(server.heads().len(), 3);
     let count = |outcome| {
@@ -287,7 +288,8 @@ async fn without_credentials_there_is_one_clear_sentence_at_once() {
     config.s3.anonymous = false;
     let environment =
         Environment::fixed([("AWS_EC2_METADATA_SERVICE_ENDPOINT", metadata.address())]);
-    let store = mount::open_in(&environment, &config, &lake(), seams()).expect("a store");
+    let store =
+        mount::open_in(&environment, &config, &lake(), seams()).expect("a store").foreground();
     let stat = tokio::time::timeout(Duration::from_secs(8), store.stat(&key("k"))).await;
     let error = stat.expect("no hang").expect_err("no credentials");
     assert_eq!(error.kind(), ErrorKind::Denied);
@@ -314,7 +316,8 @@ async fn instance_metadata_gives_credentials() {
     config.s3.region = Some("eu-west-1".to_owned());
     let environment =
         Environment::fixed([("AWS_EC2_METADATA_SERVICE_ENDPOINT", metadata.address())]);
-    let store = mount::open_in(&environment, &config, &lake(), seams()).expect("a store");
+    let store =
+        mount::open_in(&environment, &config, &lake(), seams()).expect("a store").foreground();
     for _ in 0..2 {
         store.stat(&key("k")).await.expect_err("nothing is there");
     }
@@ -343,7 +346,8 @@ async fn a_credentials_file_named_for_the_mount_wins() {
         config.s3.anonymous = false;
         config.s3.credentials_file = named.then(|| file.clone());
         config.s3.profile = profile.map(str::to_owned);
-        let store = mount::open_in(&environment, &config, &lake(), seams()).expect("a store");
+        let store =
+            mount::open_in(&environment, &config, &lake(), seams()).expect("a store").foreground();
         store.stat(&key("k")).await.expect_err("nothing is there");
         let head = server.heads().remove(0);
         assert!(head.contains(&format!("Credential={expected}/")), "{head}");
@@ -364,7 +368,7 @@ fn open_with_keys(server: &Server, file: &std::path::Path) -> (Arc<dyn UnderStor
     config.s3.credentials_file = Some(file.to_owned());
     let seams = seams();
     let store = mount::open_in(&Environment::default(), &config, &lake(), seams.clone());
-    (store.expect("a store"), seams)
+    (store.expect("a store").foreground(), seams)
 }
 
 #[tokio::test]

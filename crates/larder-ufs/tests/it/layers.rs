@@ -12,7 +12,6 @@ use larder_ufs::{
     Condition, ReadOutcome, UnderStorage,
     layer::{
         fault::{Faults, Faulty, Operation, Rule, Toxic},
-        limit::{self, Limited},
         meter::{Meter, Metered},
         retry::{Retried, RetryPolicy},
     },
@@ -52,10 +51,13 @@ async fn what_passes_is_tried_again_until_the_tries_are_used() {
         store.stat(&key()).await.expect("the third try");
         assert_eq!(faults.calls(Operation::Stat) - before, 3);
     }
-    faults.add(Rule::on(Operation::Stat, Toxic::Fail(ErrorKind::Unavailable)));
-    let before = faults.calls(Operation::Stat);
-    store.stat(&key()).await.expect_err("never works");
-    assert_eq!(faults.calls(Operation::Stat) - before, 5);
+    for (kind, tries) in [(ErrorKind::Unavailable, 5), (ErrorKind::Exhausted, 8)] {
+        faults.clear();
+        faults.add(Rule::on(Operation::Stat, Toxic::Fail(kind)));
+        let before = faults.calls(Operation::Stat);
+        store.stat(&key()).await.expect_err("never works");
+        assert_eq!(faults.calls(Operation::Stat) - before, tries);
+    }
 }
 
 #[tokio::test]
@@ -79,6 +81,29 @@ async fn what_stays_wrong_and_what_may_not_be_repeated_is_tried_once() {
     assert_eq!(faults.calls(Operation::Read), 5);
 }
 
+/// What a request waited for its admission is not taken from the time it has for its tries.
+#[tokio::test]
+async fn a_store_that_asks_to_slow_down_has_its_time_from_there_on() {
+    let clock = Clock::manual(UnixMillis(0));
+    let (store, faults) = faulty(&clock);
+    let store = Retried::new(store, quick(), clock.clone(), Arc::new(Random::seeded(3)));
+    faults.add(Rule::on(Operation::Stat, Toxic::Delay(Duration::from_secs(25))).times(1));
+    faults.add(
+        Rule::on(
+            Operation::Stat,
+            Toxic::FailWithRetryAfter(ErrorKind::Exhausted, Duration::from_secs(1)),
+        )
+        .times(1),
+    );
+    let asked = tokio::spawn(async move { store.stat(&key()).await.map(drop) });
+    while !asked.is_finished() {
+        tokio::task::yield_now().await;
+        clock.advance(Duration::from_millis(500));
+    }
+    asked.await.expect("no panic").expect("the second try");
+    assert_eq!(faults.calls(Operation::Stat), 2);
+}
+
 #[tokio::test]
 async fn a_wait_beyond_the_total_is_not_waited() {
     let (store, faults) = retried(quick());
@@ -86,31 +111,6 @@ async fn a_wait_beyond_the_total_is_not_waited() {
     faults.add(Rule::on(Operation::List, toxic));
     store.list(&Default::default()).await.expect_err("handed up at once");
     assert_eq!(faults.calls(Operation::List), 1);
-}
-
-#[tokio::test]
-async fn a_place_is_held_until_the_body_is_gone_and_the_wait_is_bounded() {
-    let clock = Clock::manual(UnixMillis(0));
-    let (store, _) = faulty(&clock);
-    let store = Arc::new(Limited::new(store, 1, clock.clone()));
-    let first = store.read(&key(), Span::All, &Condition::None).await.expect("a place");
-    let waiting = tokio::spawn({
-        let store = Arc::clone(&store);
-        async move { store.stat(&key()).await.map_err(|error| error.kind()) }
-    });
-    while !waiting.is_finished() {
-        tokio::task::yield_now().await;
-        clock.advance(limit::WAIT_MAX / 4);
-    }
-    assert_eq!(waiting.await.expect("no panic"), Err(ErrorKind::Exhausted));
-    drop(first);
-    let ReadOutcome::Content(mut content) =
-        store.read(&key(), Span::All, &Condition::None).await.expect("the place is free")
-    else {
-        panic!("bytes")
-    };
-    while content.body.next().await.is_some() {}
-    store.stat(&key()).await.expect("a body at its end holds no place");
 }
 
 #[tokio::test]

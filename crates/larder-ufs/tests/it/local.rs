@@ -6,15 +6,14 @@ use std::{fs, os::unix::fs::symlink, path::Path, sync::Arc};
 use futures::StreamExt;
 use larder_core::{Attributes, ErrorKind, Key, Span};
 use larder_ufs::{
-    Condition, ListPage, ListRequest, ListStart, ReadOutcome, UnderStorage,
-    mount::{self, StoreConfig},
+    Condition, ListPage, ListRequest, ListStart, ReadOutcome, UnderStorage, mount::StoreConfig,
 };
 
-use crate::stores::{lake, seams};
+use crate::stores::opened;
 
 fn open(directory: &Path) -> Arc<dyn UnderStorage> {
     let config = StoreConfig::new(format!("file://{}", directory.display()));
-    mount::open(&config, &lake(), seams()).expect("a store")
+    opened(&config)
 }
 
 fn key(name: &str) -> Key {

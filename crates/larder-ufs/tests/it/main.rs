@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The room against its front door.
 
+mod budget;
 mod hostile;
 mod layers;
 mod local;

@@ -14,13 +14,14 @@ use larder_ufs::{
     Condition, ReadOutcome, UnderStorage,
     conformance::{self, Capabilities, Keys},
     layer::{
+        budget::{Budgeted, Budgets, MountLimits},
         fault::{Faults, Faulty},
-        limit::Limited,
         meter::{Meter, Metered},
         retry::{Retried, RetryPolicy},
     },
     memory::MemoryStore,
     mount::{self, Seams, StoreConfig},
+    priority::{Class, Priority},
 };
 
 pub(crate) fn seams() -> Seams {
@@ -28,7 +29,13 @@ pub(crate) fn seams() -> Seams {
         clock: Clock::system(),
         random: Arc::new(Random::seeded(1)),
         metrics: Arc::new(Metrics::new()),
+        budgets: Budgets::default(),
     }
+}
+
+/// The store that readers use.
+pub(crate) fn opened(config: &StoreConfig) -> Arc<dyn UnderStorage> {
+    mount::open(config, &lake(), seams()).expect("a store").foreground()
 }
 
 pub(crate) fn lake() -> MountName {
@@ -51,9 +58,16 @@ async fn memory_conforms() {
 
 #[tokio::test]
 async fn every_layer_conforms() {
-    let Seams { clock, random, metrics } = seams();
+    let Seams { clock, random, metrics, budgets } = seams();
     conforms(Faulty::new(memory(), Faults::default(), clock.clone()), Capabilities::OBJECTS).await;
-    conforms(Limited::new(memory(), 1, clock.clone()), Capabilities::OBJECTS).await;
+    let limits = MountLimits {
+        concurrent_requests: 1,
+        requests_per_second: Some(5000),
+        bytes_per_second: Some(100 << 20),
+    };
+    let lane = budgets.lane("memory", (&lake(), limits), clock.clone(), Arc::clone(&metrics));
+    let budgeted = Budgeted::new(memory(), lane, Priority::new(Class::Bulk));
+    conforms(budgeted, Capabilities::OBJECTS).await;
     let meter = Meter::new(&lake(), metrics, clock.clone());
     conforms(Metered::new(memory(), meter), Capabilities::OBJECTS).await;
     let retried = Retried::new(memory(), RetryPolicy::default(), clock, random);
@@ -64,7 +78,7 @@ async fn every_layer_conforms() {
 async fn a_local_directory_conforms() {
     let directory = tempfile::tempdir().expect("a scratch directory");
     let config = StoreConfig::new(format!("file://{}", directory.path().display()));
-    let store = mount::open(&config, &lake(), seams()).expect("a store");
+    let store = opened(&config);
     let run = conformance::run(store, Capabilities::FILES, "suite");
     run.await.expect("every promise is kept");
 }
@@ -83,7 +97,7 @@ async fn a_real_s3_server_conforms() {
     for prefix in ["", "/mount prefix+%/p"] {
         let mut config = StoreConfig::new(format!("s3://{bucket}{prefix}"));
         config.s3.endpoint = Some(endpoint.clone());
-        let store = mount::open(&config, &lake(), seams()).expect("a store");
+        let store = opened(&config);
         let name = format!("suite-{:x}", Random::new().next());
         let run = conformance::run(store, capabilities, &name);
         tokio::time::timeout(Duration::from_secs(120), run)
@@ -103,7 +117,7 @@ async fn a_real_s3_server_takes_uploads_in_parts() {
     let bucket = std::env::var("LARDER_TEST_S3_BUCKET").expect("LARDER_TEST_S3_BUCKET is set");
     let mut config = StoreConfig::new(format!("s3://{bucket}/parts-{:x}", Random::new().next()));
     config.s3.endpoint = Some(endpoint);
-    let store = mount::open(&config, &lake(), seams()).expect("a store");
+    let store = opened(&config);
     let key = Key::new("big").expect("a legal key");
     let chunk = |number: usize| Bytes::from(vec![number as u8; 1_000_003]);
     let length = 70 * 1_000_003;

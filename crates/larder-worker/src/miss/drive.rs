@@ -14,7 +14,10 @@ use larder_core::{
 };
 use larder_meta::Fact;
 use larder_pages::{NewPage, NotKept, Piece, PutOutcome};
-use larder_ufs::under_storage::{ByteStream, Condition, Content, ReadOutcome};
+use larder_ufs::{
+    priority::Priority,
+    under_storage::{ByteStream, Condition, Content, ReadOutcome},
+};
 
 use super::{
     cost::Pace,
@@ -64,12 +67,14 @@ impl Worker {
     }
 
     /// Makes a fetch of a body that came with an opening, so that its bytes are kept and other
-    /// readers find them. It goes on while the answer is held or somebody reads.
+    /// readers find them. It goes on while the answer is held or somebody reads. `priority` is
+    /// that of the body.
     pub(crate) fn adopt(
         &self,
         mount: &Arc<Mount>,
         path: &Path,
         content: Content,
+        priority: Priority,
     ) -> Option<Attachment> {
         let Content { status, range, body } = content;
         let start = range.start.div_ceil(PAGE_SIZE) * PAGE_SIZE;
@@ -85,7 +90,7 @@ impl Worker {
         if matches!(first.first(), Some(Piece::Resident { .. })) {
             return None;
         }
-        let (fetch, attachment) = self.flights.adopt(id, status.length, pages)?;
+        let (fetch, attachment) = self.flights.adopt((id, status.length), pages, priority)?;
         let skip = start - range.start;
         self.drive(source, fetch, Some(Body { stream: body, carry: Bytes::new(), skip }));
         Some(attachment)
@@ -168,7 +173,8 @@ impl Worker {
         let span = Span::Range(ByteRange::new(position, fetch.range.end));
         let condition = Condition::Match(source.version.clone());
         let asked = self.clock.elapsed();
-        let read = source.mount.storage.read(&source.path.key, span, &condition).await;
+        let storage = source.mount.storage.with(&fetch.priority);
+        let read = storage.read(&source.path.key, span, &condition).await;
         if read.is_ok() {
             source.mount.cost.waited(self.clock.elapsed().saturating_sub(asked));
         }

@@ -7,6 +7,7 @@ use std::{
 };
 
 use larder_core::{ByteRange, ContentId, PageIndex};
+use larder_ufs::priority::{Class, Priority};
 
 use super::fetch::{Attachment, Fetch};
 
@@ -35,6 +36,8 @@ pub(crate) struct Gap {
     pub(crate) position: u64,
     /// Up to here the fetch may run although nobody reads.
     pub(crate) ahead_to: u64,
+    /// Who reads.
+    pub(crate) class: Class,
 }
 
 impl Flights {
@@ -52,7 +55,7 @@ impl Flights {
         if let Some(fetch) =
             fetches.iter().find(|fetch| fetch.length == gap.length && fetch.covers(page))
         {
-            return Joined::Attached(fetch.attach(gap.position));
+            return Joined::Attached(fetch.attach(gap.position, gap.class));
         }
         if resident() {
             if fetches.is_empty() {
@@ -63,8 +66,10 @@ impl Flights {
         let same = fetches.iter().filter(|fetch| fetch.length == gap.length);
         let next = same.filter_map(|fetch| fetch.next_covered(page)).min().unwrap_or(u64::MAX);
         let range = ByteRange::new(gap.range.start, gap.range.end.min(next));
-        let fetch = Arc::new(Fetch::new(gap.content, gap.length, range, gap.ahead_to));
-        let attachment = fetch.attach(gap.position);
+        let priority = Priority::new(gap.class);
+        let fetch = Fetch::new((gap.content, gap.length), range, gap.ahead_to, priority);
+        let fetch = Arc::new(fetch);
+        let attachment = fetch.attach(gap.position, gap.class);
         fetches.push(Arc::clone(&fetch));
         Joined::Started(fetch, attachment)
     }
@@ -73,9 +78,9 @@ impl Flights {
     /// page: then those bytes are not needed.
     pub(crate) fn adopt(
         &self,
-        content: ContentId,
-        length: u64,
+        (content, length): (ContentId, u64),
         range: ByteRange,
+        priority: Priority,
     ) -> Option<(Arc<Fetch>, Attachment)> {
         let mut table = self.table();
         let fetches = table.entry(content).or_default();
@@ -83,8 +88,9 @@ impl Flights {
         if fetches.iter().any(|fetch| fetch.length == length && fetch.covers(first)) {
             return None;
         }
-        let fetch = Arc::new(Fetch::new(content, length, range, 0));
-        let attachment = fetch.attach(range.start);
+        let class = priority.class();
+        let fetch = Arc::new(Fetch::new((content, length), range, 0, priority));
+        let attachment = fetch.attach(range.start, class);
         fetches.push(Arc::clone(&fetch));
         Some((fetch, attachment))
     }

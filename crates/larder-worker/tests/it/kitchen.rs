@@ -18,6 +18,7 @@ use larder_core::{
     Status, UnixMillis, crc32c, page,
 };
 use larder_pages::DirectoryOptions;
+use larder_ufs::mount::MountedStore;
 use larder_worker::{Parts, Rule, Store, Worker};
 
 use crate::counting::Counting;
@@ -95,7 +96,7 @@ pub(crate) fn open_worker(
         id: WorkerId(1),
         metadata: directory.join("meta"),
         pages,
-        stores: vec![Store { record, storage: store }],
+        stores: vec![Store { record, storage: MountedStore::bare(store) }],
         rules: recipe.rules.clone(),
         budget: MemoryBudget::new(64 << 20),
         clock: recipe.clock.clone(),

@@ -15,7 +15,7 @@ use larder_core::{ByteSize, Clock, Metrics, Random};
 use larder_fuse::{Passthrough, passthrough_obstacle};
 use larder_http::{FaceAddress, StatusDocument};
 use larder_s3::Keys;
-use larder_ufs::mount::Seams;
+use larder_ufs::{layer::budget::Budgets, mount::Seams};
 use serde::Serialize;
 
 use super::Format;
@@ -327,6 +327,7 @@ async fn mounts(effective: &Effective) -> Vec<Check> {
         clock: Clock::system(),
         random: Random::new().into(),
         metrics: Metrics::new().into(),
+        budgets: Budgets::default(),
     };
     let stores = check(&effective.config).and_then(|()| open_stores(&effective.config, &seams));
     let stores = match stores {

@@ -135,8 +135,14 @@ settings! {
         price_per_million_requests: Option<Price>,
         /// What 1 GiB read from the store costs. Not set: bytes cost nothing.
         price_per_gib: Option<Price>,
-        /// Requests under way at the store at once.
+        /// Requests under way at the store at once. An eighth of them is kept from jobs.
         max_concurrent_requests: u32 = 128,
+        /// Requests to the store in a second; those of jobs wait behind those of readers. Not
+        /// set: as many as the store bears, which is learnt where it asks to slow down.
+        max_requests_per_second: Option<u32>,
+        /// What may come from the store in a second, at least `64KiB`; readers first. Not set: as
+        /// much as comes.
+        max_bytes_per_second: Option<ByteSize>,
     }
 }
 

@@ -21,7 +21,7 @@ use larder_client::{Filesystem, Parts};
 use larder_cluster::{member::Member, registry::local::LocalRegistry};
 use larder_core::{Clock, MemoryBudget, Metrics, Random, Result};
 use larder_http::Readiness;
-use larder_ufs::mount::Seams;
+use larder_ufs::{layer::budget::Budgets, mount::Seams};
 use larder_worker::Worker;
 
 pub(crate) use mounts::{check, open_stores};
@@ -92,7 +92,8 @@ async fn serve(serving: Serving<'_>, signals: &mut Signals) -> Result<(), Failur
     let config = &effective.config;
     let (clock, metrics) = (Clock::system(), Arc::new(Metrics::new()));
     let random = Arc::new(Random::new());
-    let seams = Seams { clock: clock.clone(), random, metrics: Arc::clone(&metrics) };
+    let budgets = Budgets::default();
+    let seams = Seams { clock: clock.clone(), random, metrics: Arc::clone(&metrics), budgets };
     let stores = open_stores(config, &seams)?;
     let mut questions = Questions::ask(&stores);
     let caches = caches::decide(&config.cache, &state)?;

@@ -7,6 +7,7 @@ use larder_cluster::mounts::{MountRecord, Prices};
 use larder_core::{Clock, Error, Metrics, Random, Result};
 use larder_ufs::{
     environment::Environment,
+    layer::budget::Budgets,
     mount::{S3Config, Seams, StoreConfig, open},
 };
 use larder_worker::Store;
@@ -42,6 +43,7 @@ pub(crate) fn check(config: &Config) -> Result<()> {
         clock: Clock::system(),
         random: Random::new().into(),
         metrics: Metrics::new().into(),
+        budgets: Budgets::default(),
     };
     open_stores(config, &seams).map(drop)
 }
@@ -86,6 +88,8 @@ fn open_store(mount: &Mount, environment: &Environment, seams: &Seams) -> Result
     };
     let store = StoreConfig {
         max_concurrent_requests: Some(mount.max_concurrent_requests),
+        max_requests_per_second: mount.max_requests_per_second,
+        max_bytes_per_second: mount.max_bytes_per_second.map(|rate| rate.0),
         s3,
         ..StoreConfig::new(mount.uri.clone())
     };

@@ -91,7 +91,7 @@ fn hear(mount: &MountName, finding: Finding, worker: &Worker) -> Result<(), Fail
 async fn ask(store: &Store) -> Finding {
     let request =
         ListRequest { prefix: String::new(), delimiter: None, start: ListStart::Beginning, max: 1 };
-    match timeout(ANSWER_WAIT_MAX, store.storage.list(&request)).await {
+    match timeout(ANSWER_WAIT_MAX, store.storage.foreground().list(&request)).await {
         Err(_) => Finding::Silent(Error::unavailable(format!(
             "no answer within {} s",
             ANSWER_WAIT_MAX.as_secs()

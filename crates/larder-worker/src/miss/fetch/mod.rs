@@ -23,6 +23,7 @@ use std::{
 use bytes::Bytes;
 use larder_core::{ByteRange, ContentId, Error, Lease, PAGE_SIZE, PageIndex, Result};
 use larder_pages::PutOutcome;
+use larder_ufs::priority::{Class, Priority};
 use tokio::sync::Notify;
 
 /// How far a fetch runs ahead of the reader in front, and how long it keeps in memory what the
@@ -39,6 +40,8 @@ pub(crate) struct Fetch {
     pub(crate) length: u64,
     /// What this fetch brings: starts on a page, ends on a page or at the end of the content.
     pub(crate) range: ByteRange,
+    /// How urgent its requests and bodies are: as urgent as its most urgent reader ever.
+    pub(crate) priority: Priority,
     /// Up to here it goes on although nobody reads.
     ahead_to: u64,
     state: Mutex<State>,
@@ -118,7 +121,12 @@ pub(crate) enum Wanted {
 }
 
 impl Fetch {
-    pub(crate) fn new(content: ContentId, length: u64, range: ByteRange, ahead_to: u64) -> Self {
+    pub(crate) fn new(
+        (content, length): (ContentId, u64),
+        range: ByteRange,
+        ahead_to: u64,
+        priority: Priority,
+    ) -> Self {
         let state = State {
             runs: VecDeque::new(),
             reached: range.start,
@@ -134,7 +142,7 @@ impl Fetch {
             end: None,
         };
         let state = Mutex::new(state);
-        Self { content, length, range, ahead_to, state, settled: Notify::new() }
+        Self { content, length, range, priority, ahead_to, state, settled: Notify::new() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -171,7 +179,8 @@ impl Fetch {
     }
 
     /// A reader begins to follow at `position`.
-    pub(crate) fn attach(self: &Arc<Self>, position: u64) -> Attachment {
+    pub(crate) fn attach(self: &Arc<Self>, position: u64, class: Class) -> Attachment {
+        self.priority.join(class);
         let mut state = self.state();
         let reader = state.readers_ever;
         state.readers_ever += 1;

@@ -19,7 +19,8 @@ struct Bench {
 impl Bench {
     fn new() -> Self {
         let length = u64::from(PAGES) * PAGE_SIZE;
-        let fetch = Fetch::new(ContentId(1), length, ByteRange::new(0, length), 0);
+        let (range, priority) = (ByteRange::new(0, length), Priority::new(Class::Foreground));
+        let fetch = Fetch::new((ContentId(1), length), range, 0, priority);
         Self { fetch: Arc::new(fetch), budget: MemoryBudget::new(2 * length), brought: 0 }
     }
 
@@ -61,7 +62,7 @@ async fn read(reader: &Attachment, page: PageIndex) -> bool {
 #[tokio::test]
 async fn pages_behind_a_slow_one_hold_no_memory() {
     let mut bench = Bench::new();
-    let reader = bench.fetch.attach(0);
+    let reader = bench.fetch.attach(0, Class::Foreground);
     let first = bench.bring();
     assert!(read(&reader, first).await);
     let most = WINDOW + THIN_STEP + 2 * PAGE_SIZE;
@@ -73,7 +74,7 @@ async fn pages_behind_a_slow_one_hold_no_memory() {
     }
     assert!(bench.covers(0), "the slow page is still to be had");
     assert!(!bench.covers(1) && !bench.covers(PAGES / 2), "those behind it are in the page store");
-    let late = bench.fetch.attach(0);
+    let late = bench.fetch.attach(0, Class::Foreground);
     assert!(read(&late, first).await);
     assert!(!read(&late, PageIndex(1)).await);
     bench.settle(first, PutOutcome::Kept);
@@ -85,8 +86,8 @@ async fn pages_behind_a_slow_one_hold_no_memory() {
 #[tokio::test]
 async fn refused_pages_behind_a_slow_one_stay_while_a_reader_may_want_them() {
     let mut bench = Bench::new();
-    let front = bench.fetch.attach(0);
-    let slow = bench.fetch.attach(0);
+    let front = bench.fetch.attach(0, Class::Foreground);
+    let slow = bench.fetch.attach(0, Class::Foreground);
     let first = bench.bring();
     let last_of_window = (WINDOW / PAGE_SIZE) as u32;
     while bench.brought < last_of_window {
@@ -105,7 +106,7 @@ async fn refused_pages_behind_a_slow_one_stay_while_a_reader_may_want_them() {
 #[test]
 fn another_fetch_is_cut_where_this_one_brings_on() {
     let mut bench = Bench::new();
-    let _reader = bench.fetch.attach(0);
+    let _reader = bench.fetch.attach(0, Class::Foreground);
     let first = bench.bring();
     assert_eq!(bench.next(0), Some(0), "it is here");
     assert_eq!(bench.next(2), Some(2), "it will come");

@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What limits the requests to a store and the bytes that come from it. Pure.
+
+use std::time::Duration;
+
+use larder_core::metric::RateGauge;
+
+use super::{
+    bucket::Bucket,
+    queue::{Gate, Opening},
+    rate::{Rate, Sent},
+    turnstile::Limits,
+};
+use crate::priority::Class;
+
+/// Bytes are admitted in slices of this; what a chunk really had is corrected afterwards.
+pub(super) const SLICE: u64 = 64 << 10;
+
+/// Of all places, one in so many is kept from bulk, so that a reader finds one free.
+const RESERVED_PART: u32 = 8;
+
+/// Limits of the requests to one store: what the store bears, and what each mount may.
+#[derive(Debug)]
+pub(super) struct Requests {
+    rate: Rate,
+    mounts: Vec<MountRequests>,
+    shown: RateGauge,
+}
+
+#[derive(Debug)]
+struct MountRequests {
+    bucket: Option<Bucket>,
+    places: u32,
+    held: [u32; 2],
+}
+
+/// What a request holds.
+#[derive(Debug)]
+pub(super) struct Place {
+    mount: usize,
+    class: Class,
+    pub(super) sent: Sent,
+}
+
+impl Requests {
+    pub(super) fn new(shown: RateGauge) -> Self {
+        Self { rate: Rate::default(), mounts: Vec::new(), shown }
+    }
+
+    pub(super) fn add_mount(&mut self, places: u32, per_second: Option<u32>, now: Duration) {
+        let bucket = per_second.map(|rate| Bucket::new(f64::from(rate), 1.0, now));
+        self.mounts.push(MountRequests { bucket, places, held: [0; 2] });
+    }
+
+    /// The store asked to slow down.
+    pub(super) fn refused(&mut self, sent: Sent, retry_after: Option<Duration>, now: Duration) {
+        self.rate.refused(sent, retry_after, now);
+    }
+
+    /// Whether the store has asked to slow down of late.
+    pub(super) fn is_slowed(&mut self, now: Duration) -> bool {
+        self.rate.limit(now).is_some()
+    }
+}
+
+impl MountRequests {
+    fn has_place(&self, class: Class) -> bool {
+        let for_bulk = (self.places - self.places.div_ceil(RESERVED_PART)).max(1);
+        self.held.iter().sum::<u32>() < self.places
+            && (class == Class::Foreground || self.held[Class::Bulk as usize] < for_bulk)
+    }
+}
+
+impl Gate for Requests {
+    fn opening(&mut self, mount: usize, class: Class, now: Duration) -> Opening {
+        let of_mount = &mut self.mounts[mount];
+        if !of_mount.has_place(class) {
+            return Opening::Later;
+        }
+        let by_mount = of_mount.bucket.as_mut().map_or(now, |bucket| bucket.ready_at(1.0, now));
+        match self.rate.ready_at(now).max(by_mount) {
+            at if at > now => Opening::At(at),
+            _ => Opening::Now,
+        }
+    }
+}
+
+impl Limits for Requests {
+    type Pass = Place;
+
+    fn pass(&mut self, mount: usize, class: Class, now: Duration) -> Place {
+        let of_mount = &mut self.mounts[mount];
+        of_mount.held[class as usize] += 1;
+        if let Some(bucket) = &mut of_mount.bucket {
+            bucket.take(1.0, now);
+        }
+        Place { mount, class, sent: self.rate.sent(now) }
+    }
+
+    fn give_back(&mut self, place: Place, _now: Duration) {
+        self.mounts[place.mount].held[place.class as usize] -= 1;
+    }
+
+    fn show(&mut self, now: Duration) -> Option<Duration> {
+        self.shown.set(self.rate.limit(now).unwrap_or(0.0));
+        self.rate.lifted_at()
+    }
+
+    fn cause(&mut self, mount: usize, class: Class, now: Duration) -> &'static str {
+        if !self.mounts[mount].has_place(class) {
+            "max_concurrent_requests of this mount are under way"
+        } else if self.rate.limit(now).is_some() {
+            "the store has asked to slow down"
+        } else {
+            "max_requests_per_second of this mount is used up"
+        }
+    }
+}
+
+/// The limit of the bytes that come for one mount.
+#[derive(Debug)]
+pub(super) struct Bytes(Bucket);
+
+/// Bytes that may come.
+#[derive(Debug)]
+pub(super) struct Slice {
+    /// How many came.
+    pub(super) used: u64,
+}
+
+impl Bytes {
+    pub(super) fn new(per_second: u64, now: Duration) -> Self {
+        Self(Bucket::new(tokens(per_second), tokens(SLICE), now))
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "no rate comes near 2^52 bytes")]
+fn tokens(bytes: u64) -> f64 {
+    bytes as f64
+}
+
+impl Gate for Bytes {
+    fn opening(&mut self, _mount: usize, _class: Class, now: Duration) -> Opening {
+        // A slice is given on credit, and the debt worked off before the next.
+        match self.0.ready_at(1.0, now) {
+            at if at > now => Opening::At(at),
+            _ => Opening::Now,
+        }
+    }
+}
+
+impl Limits for Bytes {
+    type Pass = Slice;
+
+    fn pass(&mut self, _mount: usize, _class: Class, now: Duration) -> Slice {
+        self.0.take(tokens(SLICE), now);
+        Slice { used: 0 }
+    }
+
+    fn give_back(&mut self, slice: Slice, now: Duration) {
+        self.0.take(tokens(slice.used) - tokens(SLICE), now);
+    }
+
+    fn show(&mut self, _now: Duration) -> Option<Duration> {
+        None
+    }
+
+    fn cause(&mut self, _mount: usize, _class: Class, _now: Duration) -> &'static str {
+        "max_bytes_per_second of this mount is used up"
+    }
+}
