@@ -2,8 +2,9 @@
 //! Driving a fetch: bytes from the store go to the readers as they come, and as whole pages to
 //! the page store behind.
 //!
-//! A body that breaks is continued at the byte reached, in the same version, a few times. Memory
-//! is leased before bytes are taken from the store.
+//! A body that breaks is continued at the byte reached, in the same version, a few times; a request
+//! that gets no answer is not repeated here, for the store's layers have done that. Memory is
+//! leased before bytes are taken from the store.
 
 use std::{sync::Arc, time::Duration};
 
@@ -133,16 +134,12 @@ impl Worker {
                 return Ok(());
             }
             let lease = intake.ready().await;
-            let step = match body.take() {
-                Some(open) => Ok(open),
-                None => self.connect(source, fetch, position).await,
+            let mut open = match body.take() {
+                Some(open) => open,
+                None => self.connect(source, fetch, position).await?,
             };
-            let step = match step {
-                Ok(mut open) => open.arrived(end - position).await.map(|chunk| (open, chunk)),
-                Err(error) => Err(error),
-            };
-            match step {
-                Ok((mut open, mut chunk)) => {
+            match open.arrived(end - position).await {
+                Ok(mut chunk) => {
                     let run = intake.take(&mut chunk, position, lease);
                     open.carry = chunk;
                     body = Some(open);

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Overwrites and broken bodies: never a wrong byte, never a mixture.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use larder_cluster::wire::{message::StatRequest, service::Service};
 use larder_core::{ByteRange, Clock, ErrorKind, Freshness, Random, Span};
@@ -28,6 +31,21 @@ async fn a_store_that_keeps_breaking_is_an_error_in_the_end() {
     let error = kitchen.read("file", Span::All).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
     *kitchen.store.breaks.lock().unwrap() = vec![];
+    assert!(kitchen.read("file", Span::All).await.is_ok(), "and it recovers");
+}
+
+/// The layers of a store have tried again already.
+#[tokio::test]
+async fn a_request_that_gets_no_answer_is_not_repeated_on_top() {
+    let kitchen = Kitchen::new(Recipe { clock: Clock::system(), ..Recipe::default() });
+    kitchen.put("file", &noise(200_000, 1));
+    kitchen.worker.stat(StatRequest { path: path("file"), attributes: false }).await.unwrap();
+    kitchen.store.down.store(true, Ordering::SeqCst);
+    let before = kitchen.store.requests();
+    let error = kitchen.read("file", Span::All).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert_eq!(kitchen.store.requests() - before, 1);
+    kitchen.store.down.store(false, Ordering::SeqCst);
     assert!(kitchen.read("file", Span::All).await.is_ok(), "and it recovers");
 }
 
