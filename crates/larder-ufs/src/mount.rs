@@ -182,6 +182,16 @@ enum Layers {
 }
 
 impl MountedStore {
+    /// `store`, which counts by itself, with retries within the budget that `lane` is part of.
+    pub fn new(
+        store: Arc<dyn UnderStorage>,
+        lane: Lane,
+        clock: Clock,
+        random: Arc<Random>,
+    ) -> Self {
+        Self(Layers::Budgeted { store, lane, clock, random })
+    }
+
     /// A store without layers, for tests of what is above.
     pub fn bare(store: Arc<dyn UnderStorage>) -> Self {
         Self(Layers::None(store))
@@ -264,7 +274,7 @@ pub fn open_in(
     };
     let Seams { clock, random, metrics, budgets } = seams;
     let lane = budgets.lane(&address, (mount, limits), clock.clone(), metrics);
-    Ok(MountedStore(Layers::Budgeted { store, lane, clock, random }))
+    Ok(MountedStore::new(store, lane, clock, random))
 }
 
 /// A parsed mount URI.

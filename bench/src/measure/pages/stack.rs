@@ -21,7 +21,10 @@ use larder_core::{
     ByteSize, Clock, Freshness, Key, MemoryBudget, Metrics, MountName, Path, Random,
 };
 use larder_pages::{DirectoryOptions, Options};
-use larder_ufs::mount::{Seams, StoreConfig, open};
+use larder_ufs::{
+    layer::budget::Budgets,
+    mount::{Seams, StoreConfig, open},
+};
 use larder_worker::{Store, Worker};
 use tokio::runtime::{Builder, Runtime};
 
@@ -47,6 +50,7 @@ impl Stack {
             clock: clock.clone(),
             random: Arc::new(Random::new()),
             metrics: Arc::clone(&metrics),
+            budgets: Budgets::default(),
         };
         let (id, budget) = (WorkerId(1), MemoryBudget::new(MEMORY));
         let name = MountName::new(MOUNT)?;

@@ -18,7 +18,10 @@ use larder_core::{
     Status, UnixMillis, crc32c, page,
 };
 use larder_pages::DirectoryOptions;
-use larder_ufs::mount::MountedStore;
+use larder_ufs::{
+    layer::budget::{Budgets, MountLimits},
+    mount::MountedStore,
+};
 use larder_worker::{Parts, Rule, Store, Worker};
 
 use crate::counting::Counting;
@@ -28,6 +31,7 @@ pub(crate) struct Kitchen {
     pub(crate) store: Arc<Counting>,
     pub(crate) clock: Clock,
     pub(crate) directory: tempfile::TempDir,
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 /// How a kitchen differs from the usual one.
@@ -38,6 +42,8 @@ pub(crate) struct Recipe {
     pub(crate) capacity: u64,
     pub(crate) clock: Clock,
     pub(crate) rules: Vec<Rule>,
+    /// Requests to the store in a second; `None`: a store without layers.
+    pub(crate) rate: Option<u32>,
 }
 
 impl Default for Recipe {
@@ -49,6 +55,7 @@ impl Default for Recipe {
             capacity: 1 << 30,
             clock: Clock::manual(UnixMillis(1_800_000_000_000)),
             rules: Vec::new(),
+            rate: None,
         }
     }
 }
@@ -57,8 +64,10 @@ impl Kitchen {
     pub(crate) fn new(recipe: Recipe) -> Self {
         let store = Counting::new();
         let directory = tempfile::tempdir().unwrap();
-        let worker = open_worker(&recipe, Arc::clone(&store), directory.path());
-        Self { worker, store, clock: recipe.clock, directory }
+        let metrics = Arc::new(Metrics::new());
+        let storage = mounted(&recipe, Arc::clone(&store), &metrics);
+        let worker = open_with(&recipe, storage, (directory.path(), Arc::clone(&metrics)));
+        Self { worker, store, clock: recipe.clock, directory, metrics }
     }
 
     pub(crate) fn put(&self, key: &str, bytes: &[u8]) -> Status {
@@ -76,10 +85,32 @@ impl Kitchen {
     }
 }
 
+/// The store with the layers that the recipe wants.
+fn mounted(recipe: &Recipe, store: Arc<Counting>, metrics: &Arc<Metrics>) -> MountedStore {
+    let Some(rate) = recipe.rate else { return MountedStore::bare(store) };
+    let limits = MountLimits {
+        concurrent_requests: 128,
+        requests_per_second: Some(rate),
+        bytes_per_second: None,
+    };
+    let (mount, clock) = (MountName::new("lake").unwrap(), recipe.clock.clone());
+    let metrics = Arc::clone(metrics);
+    let lane = Budgets::default().lane("kitchen", (&mount, limits), clock.clone(), metrics);
+    MountedStore::new(store, lane, clock, Arc::new(Random::seeded(1)))
+}
+
 pub(crate) fn open_worker(
     recipe: &Recipe,
     store: Arc<Counting>,
     directory: &std::path::Path,
+) -> Arc<Worker> {
+    open_with(recipe, MountedStore::bare(store), (directory, Arc::new(Metrics::new())))
+}
+
+fn open_with(
+    recipe: &Recipe,
+    storage: MountedStore,
+    (directory, metrics): (&std::path::Path, Arc<Metrics>),
 ) -> Arc<Worker> {
     let record = MountRecord {
         name: MountName::new("lake").unwrap(),
@@ -96,11 +127,11 @@ pub(crate) fn open_worker(
         id: WorkerId(1),
         metadata: directory.join("meta"),
         pages,
-        stores: vec![Store { record, storage: MountedStore::bare(store) }],
+        stores: vec![Store { record, storage }],
         rules: recipe.rules.clone(),
         budget: MemoryBudget::new(64 << 20),
         clock: recipe.clock.clone(),
-        metrics: Arc::new(Metrics::new()),
+        metrics,
     })
     .unwrap()
 }

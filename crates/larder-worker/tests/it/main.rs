@@ -9,6 +9,7 @@ mod counting;
 mod freshness;
 mod kitchen;
 mod misses;
+mod priority;
 mod reads;
 mod rules;
 mod trouble;
