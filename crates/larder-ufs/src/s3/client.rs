@@ -166,7 +166,7 @@ impl Client {
         F: Future<Output = Result<T>>,
         G: Future<Output = Result<T>>,
     {
-        let used = self.signer.current().await;
+        let used = self.signer.current();
         let error = match call().await {
             Ok(answer) => return Ok(answer),
             Err(error) => error,

@@ -10,9 +10,16 @@
 //! A credential that the store refuses is compared with its source, so that one which was rotated
 //! or has expired early is replaced in flight.
 //!
-//! One lock, held while loading so that one load serves all who wait; loading is bounded.
+//! What is known is behind a lock that is never held over an await; whoever loads holds another,
+//! taken first, so that one load serves all who wait. Only those wait who have nothing to sign
+//! with, or whose credential was refused: while one that ends soon is renewed, requests go on
+//! with it. Loading is bounded.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, Uri, header::AUTHORIZATION, request::Parts};
@@ -48,15 +55,16 @@ const EXPIRY_MARGIN: Duration = Duration::from_secs(15);
 const REPLY_MAX: usize = 1 << 20;
 
 /// Signs requests, or leaves them alone for an anonymous mount.
-pub(super) struct Signer {
-    chain: Option<Chain>,
-    clock: Clock,
-    cache: tokio::sync::Mutex<Cache>,
-}
+pub(super) struct Signer(Option<Arc<Identity>>);
 
-struct Chain {
+/// Who we are, and where that comes from.
+struct Identity {
     provider: DefaultCredentialProvider,
     context: Context,
+    clock: Clock,
+    cache: Mutex<Cache>,
+    /// Held by whoever loads.
+    loading: Arc<tokio::sync::Mutex<()>>,
 }
 
 #[derive(Default)]
@@ -68,6 +76,15 @@ struct Cache {
     doubted_at: Option<Duration>,
 }
 
+/// What there is to sign with.
+enum Known {
+    /// One that serves on for a while.
+    Lasting(Arc<Credential>),
+    /// One that ends soon.
+    Ending(Arc<Credential>),
+    Nothing,
+}
+
 impl Signer {
     pub(super) fn new(
         settings: &S3Config,
@@ -75,30 +92,33 @@ impl Signer {
         pool: Pool,
         clock: Clock,
     ) -> Self {
-        let chain = (!settings.anonymous).then(|| Chain {
+        if settings.anonymous {
+            return Self(None);
+        }
+        let sts = environment.first(&["AWS_ENDPOINT_URL_STS"]).and_then(|e| e.parse().ok());
+        let context = Context::new()
+            .with_file_read(TokioFileRead)
+            .with_http_send(IdentityHttp { pool, clock: clock.clone(), sts })
+            .with_env(StaticEnv {
+                home_dir: environment.home().cloned(),
+                envs: environment.variables().clone(),
+            });
+        Self(Some(Arc::new(Identity {
             provider: provider(settings, environment),
-            context: Context::new()
-                .with_file_read(TokioFileRead)
-                .with_http_send(IdentityHttp {
-                    pool,
-                    clock: clock.clone(),
-                    sts: environment.first(&["AWS_ENDPOINT_URL_STS"]).and_then(|e| e.parse().ok()),
-                })
-                .with_env(StaticEnv {
-                    home_dir: environment.home().cloned(),
-                    envs: environment.variables().clone(),
-                }),
-        });
-        Self { chain, clock, cache: tokio::sync::Mutex::default() }
+            context,
+            clock,
+            cache: Mutex::default(),
+            loading: Arc::default(),
+        })))
     }
 
     /// Adds the headers of Signature Version 4. The body is not part of it: bodies stream.
     pub(super) async fn sign(&self, parts: &mut Parts, region: &str) -> Result<()> {
-        let Some(chain) = &self.chain else { return Ok(()) };
-        let credential = self.credential(chain).await?;
+        let Some(identity) = &self.0 else { return Ok(()) };
+        let credential = identity.credential().await?;
         let spaced = collapse_spaces(&mut parts.headers);
         let signed = RequestSigner::new("s3", region)
-            .sign_request(&chain.context, parts, Some(&credential), None)
+            .sign_request(&identity.context, parts, Some(&credential), None)
             .await;
         parts.headers.extend(spaced);
         signed.map_err(|error| {
@@ -108,58 +128,114 @@ impl Signer {
     }
 
     /// The credential in use, if one has been loaded.
-    pub(super) async fn current(&self) -> Option<Arc<Credential>> {
-        self.cache.lock().await.credential.clone()
+    pub(super) fn current(&self) -> Option<Arc<Credential>> {
+        self.0.as_ref()?.cache().credential.clone()
     }
 
     /// Whether there is another credential than `refused`, which the store did not take: one that
     /// somebody loaded meanwhile, or what the chain gives now. What is in use stays where the
     /// chain gives nothing.
     pub(super) async fn renewed(&self, refused: &Credential) -> bool {
-        let Some(chain) = &self.chain else { return false };
-        let mut cache = self.cache.lock().await;
-        if cache.credential.as_ref().is_some_and(|current| !is_same(current, refused)) {
-            return true;
+        let Some(identity) = &self.0 else { return false };
+        if let Some(told) = identity.is_replaced(refused) {
+            return told;
         }
-        if cache.doubted_at.is_some_and(|at| self.is_lately(at)) {
-            return false;
+        let _loading = identity.loading.lock().await;
+        if let Some(told) = identity.is_replaced(refused) {
+            return told;
         }
-        let loaded = self.load(chain).await;
-        let now = Some(self.clock.elapsed());
+        let loaded = identity.load().await;
+        let now = Some(identity.clock.elapsed());
+        let mut cache = identity.cache();
         (cache.asked_at, cache.doubted_at) = (now, now);
         let Some(loaded) = loaded.filter(|loaded| !is_same(loaded, refused)) else { return false };
         cache.credential = Some(loaded);
         true
     }
+}
 
-    async fn credential(&self, chain: &Chain) -> Result<Arc<Credential>> {
-        let mut cache = self.cache.lock().await;
+impl Identity {
+    fn cache(&self) -> MutexGuard<'_, Cache> {
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a refused credential was replaced; `None`: its source must be asked.
+    fn is_replaced(&self, refused: &Credential) -> Option<bool> {
+        let cache = self.cache();
+        if cache.credential.as_ref().is_some_and(|current| !is_same(current, refused)) {
+            return Some(true);
+        }
+        cache.doubted_at.is_some_and(|at| self.is_lately(at)).then_some(false)
+    }
+
+    fn known(&self) -> Known {
         let now = Timestamp::now();
-        let cached = cache.credential.clone();
-        if let Some(credential) = cached.as_ref().filter(|c| c.is_valid_at(now + RENEW_BEFORE)) {
-            return Ok(Arc::clone(credential));
+        match &self.cache().credential {
+            Some(known) if known.is_valid_at(now + RENEW_BEFORE) => {
+                Known::Lasting(Arc::clone(known))
+            }
+            Some(known) if known.is_valid_at(now + EXPIRY_MARGIN) => {
+                Known::Ending(Arc::clone(known))
+            }
+            _ => Known::Nothing,
         }
-        let usable = cached.filter(|credential| credential.is_valid_at(now + EXPIRY_MARGIN));
-        if cache.asked_at.is_some_and(|at| self.is_lately(at)) {
-            return usable.ok_or_else(no_credentials);
+    }
+
+    async fn credential(self: &Arc<Self>) -> Result<Arc<Credential>> {
+        match self.known() {
+            Known::Lasting(known) => return Ok(known),
+            Known::Ending(known) => {
+                self.renew_behind();
+                return Ok(known);
+            }
+            Known::Nothing => {}
         }
-        let loaded = self.load(chain).await;
+        let _loading = self.loading.lock().await;
+        match self.known() {
+            Known::Lasting(known) | Known::Ending(known) => Ok(known),
+            Known::Nothing if self.is_asked_lately() => Err(no_credentials()),
+            Known::Nothing => self.ask().await.ok_or_else(no_credentials),
+        }
+    }
+
+    /// Renews what ends soon, in a task of its own, unless somebody loads already.
+    fn renew_behind(self: &Arc<Self>) {
+        if self.is_asked_lately() {
+            return;
+        }
+        let Ok(loading) = Arc::clone(&self.loading).try_lock_owned() else { return };
+        let identity = Arc::clone(self);
+        tokio::spawn(async move {
+            let _loading = loading;
+            identity.ask().await;
+        });
+    }
+
+    /// Asks the chain and keeps what it gives. Only whoever loads does that.
+    async fn ask(&self) -> Option<Arc<Credential>> {
+        let loaded = self.load().await;
+        let mut cache = self.cache();
         cache.asked_at = Some(self.clock.elapsed());
         if let Some(credential) = &loaded {
             cache.credential = Some(Arc::clone(credential));
         }
-        loaded.or(usable).ok_or_else(no_credentials)
+        loaded
     }
 
     /// What the chain gives now, if that can be used.
-    async fn load(&self, chain: &Chain) -> Option<Arc<Credential>> {
+    async fn load(&self) -> Option<Arc<Credential>> {
         let loaded = tokio::select! {
-            loaded = chain.provider.provide_credential(&chain.context) => loaded.ok().flatten(),
+            loaded = self.provider.provide_credential(&self.context) => loaded.ok().flatten(),
             () = self.clock.sleep(LOAD_MAX) => None,
         };
         let usable =
             |credential: &Credential| credential.is_valid_at(Timestamp::now() + EXPIRY_MARGIN);
         loaded.filter(usable).map(Arc::new)
+    }
+
+    fn is_asked_lately(&self) -> bool {
+        let asked_at = self.cache().asked_at;
+        asked_at.is_some_and(|at| self.is_lately(at))
     }
 
     fn is_lately(&self, at: Duration) -> bool {
@@ -169,7 +245,7 @@ impl Signer {
 
 impl fmt::Debug for Signer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Signer").field("anonymous", &self.chain.is_none()).finish_non_exhaustive()
+        f.debug_struct("Signer").field("anonymous", &self.0.is_none()).finish_non_exhaustive()
     }
 }
 

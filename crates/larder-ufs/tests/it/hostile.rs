@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::BytesMut;
 use futures::StreamExt;
-use larder_core::{ByteRange, Error, ErrorKind, Key, Result, Span, Version};
+use larder_core::{ByteRange, Clock, Error, ErrorKind, Key, Result, Span, UnixMillis, Version};
 use larder_ufs::{
     Condition, ListRequest, ReadOutcome, UnderStorage,
     environment::Environment,
@@ -402,4 +402,92 @@ async fn credentials_that_were_renewed_are_used_in_flight() {
     let error = store.stat(&key("k")).await.expect_err("refused");
     assert_eq!(error.kind(), ErrorKind::Denied);
     assert_eq!(server.heads().len(), 4, "the same keys are not sent twice");
+}
+
+/// A metadata service that gives keys which last for so long, and then falls silent.
+async fn silent_after_keys(lasting: Duration) -> Server {
+    let end = Clock::system().now().to_system_time() + lasting;
+    let end = time::OffsetDateTime::from(end)
+        .format(&time::format_description::well_known::Rfc3339)
+        .expect("a year of four digits");
+    let credential = format!(
+        r#"{{"Code":"Success","AccessKeyId":"ASIAROLE","SecretAccessKey":"hidden",
+        "Token":"session","Expiration":"{end}"}}"#
+    );
+    Server::start(vec![
+        Reply::new("200 OK", "", "token"),
+        Reply::new("200 OK", "", "role"),
+        Reply::new("200 OK", "", &credential),
+        Reply::raw("", Then::Stall),
+    ])
+    .await
+}
+
+/// A store whose keys come from there, with a clock that stands still: no time-out ends a wait.
+fn open_with_role(server: &Server, metadata: &Server) -> (Arc<dyn UnderStorage>, Clock) {
+    let mut config = config(server);
+    config.s3.anonymous = false;
+    let environment =
+        Environment::fixed([("AWS_EC2_METADATA_SERVICE_ENDPOINT", metadata.address())]);
+    let clock = Clock::manual(UnixMillis(1_000_000));
+    let seams = Seams { clock: clock.clone(), ..seams() };
+    let store = mount::open_in(&environment, &config, &lake(), seams).expect("a store");
+    (store.foreground(), clock)
+}
+
+async fn until(condition: impl Fn() -> bool) {
+    let clock = Clock::system();
+    for _ in 0..3000 {
+        if condition() {
+            return;
+        }
+        clock.sleep(Duration::from_millis(10)).await;
+    }
+    panic!("it did not come to that");
+}
+
+const BOUND: Duration = Duration::from_secs(30);
+
+#[tokio::test]
+async fn keys_that_end_soon_are_renewed_while_requests_go_on() {
+    let metadata = silent_after_keys(Duration::from_secs(200)).await;
+    let server = Server::start(vec![Reply::new("404 Not Found", "", "")]).await;
+    let (store, clock) = open_with_role(&server, &metadata);
+    let stat = async || {
+        let key = key("k");
+        tokio::time::timeout(BOUND, store.stat(&key)).await.expect("no wait for the renewal")
+    };
+    stat().await.expect_err("nothing is there");
+    // The chain is asked once in a few seconds.
+    clock.advance(Duration::from_secs(6));
+    for _ in 0..3 {
+        assert_eq!(stat().await.map_err(|error| error.kind()), Err(ErrorKind::NotFound));
+    }
+    until(|| metadata.heads().len() == 4).await;
+    assert_eq!(server.heads().len(), 4, "one by one, with the keys there are");
+}
+
+#[tokio::test]
+async fn a_refused_key_holds_up_nobody_whose_key_is_taken() {
+    let metadata = silent_after_keys(Duration::from_secs(100_000)).await;
+    let expired = "<Error><Code>ExpiredToken</Code></Error>";
+    let bare = "HTTP/1.1 200 OK\r\nETag: \"v1\"\r\nContent-Length: 5\r\n\r\n";
+    let server = Server::start(vec![
+        Reply::raw(bare, Then::Next),
+        Reply::new("400 Bad Request", "", expired),
+        Reply::raw(bare, Then::Next),
+    ])
+    .await;
+    let (store, _clock) = open_with_role(&server, &metadata);
+    store.stat(&key("k")).await.expect("a status");
+    let refused = tokio::spawn({
+        let store = Arc::clone(&store);
+        async move { collect(store.read(&key("k"), Span::All, &Condition::None).await).await }
+    });
+    until(|| metadata.heads().len() == 4).await;
+    let key = key("k");
+    let stat = tokio::time::timeout(BOUND, store.stat(&key)).await;
+    stat.expect("no wait for the other's keys").expect("a status");
+    assert!(!refused.is_finished(), "its source has not answered");
+    refused.abort();
 }
