@@ -43,6 +43,10 @@ pub struct LoadProgress {
     pub done: bool,
 }
 
+/// A load says how far it is also where nothing has come about for so long: whoever listens gives
+/// up on silence, and a large file or a store's budget may take its time.
+pub const SILENCE_MAX: Duration = Duration::from_secs(10);
+
 /// What a free gave back.
 pub use larder_cluster::wire::message::FreeReply as FreeProgress;
 
@@ -85,6 +89,8 @@ struct Load {
 impl Load {
     /// Works until it is time to say something.
     async fn advance(&mut self) -> Result<()> {
+        let clock = self.filesystem.clock.clone();
+        let mut silence = Box::pin(clock.sleep(SILENCE_MAX));
         loop {
             let room = self.under_way.len() < LOAD_CONCURRENCY && !self.progress.listing_done;
             tokio::select! {
@@ -95,6 +101,9 @@ impl Load {
                 },
                 Some(outcome) = self.under_way.next(), if !self.under_way.is_empty() => {
                     self.finish(outcome);
+                }
+                () = &mut silence, if !self.under_way.is_empty() || !self.progress.listing_done => {
+                    return Ok(());
                 }
                 else => {
                     self.progress.done = true;

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The tree over keys, and walks through it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use futures::StreamExt;
 use larder_client::{LoadProgress, Node, directory};
-use larder_core::ErrorKind;
+use larder_core::{Clock, ErrorKind, UnixMillis};
 
-use crate::pantry::{Pantry, filesystem, mount, path};
+use crate::pantry::{Pantry, filesystem, filesystem_at, mount, path};
 
 #[tokio::test]
 async fn names_are_what_the_semantics_promise() {
@@ -108,4 +108,23 @@ async fn a_load_finds_everything_and_names_what_fails() {
     assert!(last.done);
     assert_eq!((last.files_loaded, last.files_failed, last.bytes_loaded), (2500, 1, 12_500));
     assert_eq!(last.failed[0].0, "/lake/tree/bad");
+}
+
+#[tokio::test]
+async fn a_load_that_takes_its_time_is_not_silent() {
+    let pantry = Arc::new(Pantry::default());
+    pantry.put("tree/large", b"12345");
+    *pantry.loads_hang.lock().unwrap() = true;
+    let clock = Clock::manual(UnixMillis(1_000_000));
+    let mut load = filesystem_at(&pantry, clock.clone()).load(&path("tree"));
+    for _ in 0..3 {
+        let progress = loop {
+            let mut told = load.next();
+            match futures::poll!(&mut told) {
+                std::task::Poll::Ready(progress) => break progress.unwrap().unwrap(),
+                std::task::Poll::Pending => clock.advance(Duration::from_secs(5)),
+            }
+        };
+        assert_eq!((progress.files_loaded, progress.done), (0, false));
+    }
 }

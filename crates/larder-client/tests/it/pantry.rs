@@ -45,6 +45,8 @@ pub(crate) struct Pantry {
     pub(crate) lists: Mutex<u32>,
     /// Files are handed out as local files too.
     pub(crate) whole: Mutex<bool>,
+    /// Loads never end.
+    pub(crate) loads_hang: Mutex<bool>,
 }
 
 #[derive(Debug, Clone)]
@@ -63,6 +65,10 @@ pub(crate) fn path(key: &str) -> Path {
 }
 
 pub(crate) fn filesystem(pantry: &Arc<Pantry>) -> Arc<Filesystem> {
+    filesystem_at(pantry, Clock::system())
+}
+
+pub(crate) fn filesystem_at(pantry: &Arc<Pantry>, clock: Clock) -> Arc<Filesystem> {
     let member = Member { id: WorkerId(1), weight: 1, address: String::new() };
     let record = MountRecord {
         name: mount(),
@@ -76,7 +82,7 @@ pub(crate) fn filesystem(pantry: &Arc<Pantry>) -> Arc<Filesystem> {
         registry: Arc::new(LocalRegistry::new(member, vec![record])),
         worker: Arc::clone(pantry) as Arc<dyn Service>,
         budget: MemoryBudget::new(4 << 20),
-        clock: Clock::system(),
+        clock,
         metrics: Arc::new(Metrics::new()),
     })
 }
@@ -198,6 +204,9 @@ impl Service for Pantry {
     }
 
     async fn load(&self, request: LoadRequest) -> Result<LoadReply> {
+        if *self.loads_hang.lock().unwrap() {
+            std::future::pending::<()>().await;
+        }
         let length = self.jar(&request.path)?.status.length;
         if length == 13 {
             return Err(Error::unavailable("the store did not answer"));
