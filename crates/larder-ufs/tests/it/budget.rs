@@ -182,6 +182,25 @@ async fn requests_pass_at_the_rate_of_their_mount() {
     assert!(passed <= before + 1, "{passed}");
 }
 
+#[tokio::test]
+async fn who_can_not_pass_in_time_is_refused_at_once() {
+    let scene = Scene::new();
+    let lane = scene.lane("lake", MountLimits { requests_per_second: Some(2), ..limits(128) });
+    let in_time = 2 * usize::try_from(FOREGROUND_WAIT_MAX.as_secs()).expect("short");
+    // One passes at once, and then as many wait as may pass in time.
+    let asked: Vec<Asked> = (0..=in_time).map(|_| scene.ask(&lane, &foreground())).collect();
+    scene.settle().await;
+    let late = scene.with(&lane, &foreground()).stat(&key()).await.expect_err("not in time");
+    assert_eq!(late.kind(), ErrorKind::Exhausted);
+    assert!(late.message().contains("max_requests_per_second"), "{late}");
+    scene.pass(FOREGROUND_WAIT_MAX).await;
+    let mut passed = 0;
+    for asked in asked {
+        passed += usize::from(asked.await.expect("no panic").is_ok());
+    }
+    assert!(passed + 2 > in_time, "{passed} of those who were let in");
+}
+
 /// A reader passes those of a job; and one that joins a job's fetch makes it the next.
 #[tokio::test]
 async fn a_reader_does_not_wait_behind_a_job() {

@@ -35,6 +35,11 @@ impl Bucket {
         self.level = self.level.min(self.burst);
     }
 
+    /// Tokens a second.
+    pub(super) fn rate(&self) -> f64 {
+        self.rate
+    }
+
     /// When `cost` is there; `now` or a time before it: it is.
     pub(super) fn ready_at(&mut self, cost: f64, now: Duration) -> Duration {
         self.fill(now);

@@ -19,6 +19,9 @@ pub(super) const SLICE: u64 = 64 << 10;
 /// Of all places, one in so many is kept from bulk, so that a reader finds one free.
 const RESERVED_PART: u32 = 8;
 
+/// A rate that is learnt may be so many times as high before a request gives up.
+const GROWN: f64 = 2.0;
+
 /// Limits of the requests to one store: what the store bears, and what each mount may.
 #[derive(Debug)]
 pub(super) struct Requests {
@@ -101,15 +104,24 @@ impl Limits for Requests {
         self.mounts[place.mount].held[place.class as usize] -= 1;
     }
 
+    fn most_within(&mut self, mount: usize, time: Duration, now: Duration) -> usize {
+        let by_mount = self.mounts[mount].bucket.as_ref().map_or(f64::INFINITY, Bucket::rate);
+        // What is learnt may have grown by then.
+        let by_store = self.rate.limit(now).map_or(f64::INFINITY, |limit| limit * GROWN);
+        whole(by_mount.min(by_store) * time.as_secs_f64()).max(1)
+    }
+
     fn show(&mut self, now: Duration) -> Option<Duration> {
         self.shown.set(self.rate.limit(now).unwrap_or(0.0));
         self.rate.lifted_at()
     }
 
     fn cause(&mut self, mount: usize, class: Class, now: Duration) -> &'static str {
+        let by_mount = self.mounts[mount].bucket.as_ref().map(Bucket::rate);
         if !self.mounts[mount].has_place(class) {
             "max_concurrent_requests of this mount are under way"
-        } else if self.rate.limit(now).is_some() {
+        } else if self.rate.limit(now).is_some_and(|limit| by_mount.is_none_or(|rate| limit < rate))
+        {
             "the store has asked to slow down"
         } else {
             "max_requests_per_second of this mount is used up"
@@ -139,6 +151,11 @@ fn tokens(bytes: u64) -> f64 {
     bytes as f64
 }
 
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates")]
+fn whole(number: f64) -> usize {
+    number as usize
+}
+
 impl Gate for Bytes {
     fn opening(&mut self, _mount: usize, _class: Class, now: Duration) -> Opening {
         // A slice is given on credit, and the debt worked off before the next.
@@ -159,6 +176,10 @@ impl Limits for Bytes {
 
     fn give_back(&mut self, slice: Slice, now: Duration) {
         self.0.take(tokens(slice.used) - tokens(SLICE), now);
+    }
+
+    fn most_within(&mut self, _mount: usize, time: Duration, _now: Duration) -> usize {
+        whole(self.0.rate() * time.as_secs_f64() / tokens(SLICE)).max(1)
     }
 
     fn show(&mut self, _now: Duration) -> Option<Duration> {

@@ -3,7 +3,8 @@
 //!
 //! Whatever changes something (somebody comes, something is given back, a time has come) lets
 //! pass whoever may, under one lock that is never held over an await. One timer at most is pending
-//! for the soonest time at which somebody may pass. A wait is bounded, and so is each line.
+//! for the soonest time at which somebody may pass. A wait is bounded, and so is each line: who
+//! comes behind more than can pass in that time is refused at once.
 
 use std::{
     collections::HashMap,
@@ -22,7 +23,7 @@ use crate::priority::{Class, Priority};
 pub const FOREGROUND_WAIT_MAX: Duration = Duration::from_secs(30);
 /// How long a job's request waits.
 pub const BULK_WAIT_MAX: Duration = Duration::from_secs(600);
-/// How many of one mount and class wait at most; who comes then is refused at once.
+/// How many of one mount and class wait at most, also where all may pass in time.
 pub const WAITING_MAX: usize = 10_000;
 
 fn wait_max(class: Class) -> Duration {
@@ -42,6 +43,9 @@ pub(super) trait Limits: Gate + Send + 'static {
 
     /// Its pass comes back.
     fn give_back(&mut self, pass: Self::Pass, now: Duration);
+
+    /// How many of this mount may pass in so much time at most, as far as is known.
+    fn most_within(&mut self, mount: usize, time: Duration, now: Duration) -> usize;
 
     /// Shows how it is; answers when it will be otherwise by itself.
     fn show(&mut self, now: Duration) -> Option<Duration>;
@@ -167,13 +171,12 @@ impl<L: Limits> Turnstile<L> {
     fn stand(&self, mount: usize, class: Class) -> Result<Waiter<'_, L>> {
         let (call, called) = oneshot::channel();
         let mut state = self.state();
-        if state.queue.waiting(mount, class) >= WAITING_MAX {
-            return Err(Error::exhausted(format!(
-                "{WAITING_MAX} requests wait for this store already; send fewer at once"
-            ))
-            .with_retry_after(wait_max(class)));
-        }
         let now = self.clock.elapsed();
+        let most = state.limits.most_within(mount, wait_max(class), now).min(WAITING_MAX);
+        if state.queue.waiting(mount, class) >= most {
+            drop(state);
+            return Err(self.refusal(mount, class));
+        }
         state.runtime = Some(Handle::current());
         let ticket = state.queue.push(mount, class);
         state.waiting.insert(ticket, call);
@@ -221,8 +224,7 @@ impl<L: Limits> Turnstile<L> {
             (state.limits.cause(mount, class, now), state.queue.waiting(mount, class));
         let wait = wait_max(class);
         Error::exhausted(format!(
-            "the store's budget did not admit the request within {} s: {cause}; \
-             {waiting} more wait",
+            "the store's budget can't admit the request within {} s: {cause}; {waiting} more wait",
             wait.as_secs()
         ))
         .with_retry_after(wait)
