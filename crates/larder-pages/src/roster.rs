@@ -243,7 +243,11 @@ fn empty(shelf: &Shelf, lane: LaneIndex) {
             return let_go(shelf, lane);
         }
         if left == Left::OnBrokenDisk {
-            forget_all(shelf, lane);
+            let _change = shelf.directories.change();
+            // It may have been taken back meanwhile.
+            if left_to_drain(shelf, lane) == Some(Left::OnBrokenDisk) {
+                forget_all(shelf, lane);
+            }
         } else {
             drop_some(shelf, lane);
         }

@@ -196,14 +196,21 @@ fn make_room(
 /// Makes a slab and takes its first slot; another thread may have made one meanwhile.
 fn make_slab(shelf: &Shelf, directory: LaneIndex, class: Class) -> Result<Taken, NotKept> {
     let _making = lock(&shelf.making);
-    match shelf.catalogue().take_slot(directory, class) {
-        Taken::NoSlab => {}
-        taken => return Ok(taken),
-    }
     let header = Header { class, random: Random::new().next() };
-    let new = match shelf.catalogue().begin_slab(directory, header) {
-        SlabRoom::New(new) => new,
-        SlabRoom::NoRoom(cost) => return Ok(Taken::NoRoom(cost)),
+    let new = {
+        let mut catalogue = shelf.catalogue();
+        // A drain may have come to its end while another slab was made.
+        if !catalogue.lane(directory).takes_pages() {
+            return Err(NotKept::DiskFault);
+        }
+        match catalogue.take_slot(directory, class) {
+            Taken::NoSlab => {}
+            taken => return Ok(taken),
+        }
+        match catalogue.begin_slab(directory, header) {
+            SlabRoom::New(new) => new,
+            SlabRoom::NoRoom(cost) => return Ok(Taken::NoRoom(cost)),
+        }
     };
     let made = slab::create(shelf.root(directory), new.name, &header);
     let number = shelf.catalogue().finish_slab(new, made.is_ok());

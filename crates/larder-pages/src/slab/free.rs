@@ -34,6 +34,17 @@ impl Shelf {
         }
     }
 
+    /// The same while a directory is read anew, whose disk counts as failed until that is done.
+    pub(super) fn free_slots_of_load(&self, freeing: Freeing) -> io::Result<()> {
+        let mut outcome = Ok(());
+        let mut next = Some(freeing);
+        while let Some(freeing) = next {
+            outcome = outcome.and_then(|()| self.step(&freeing));
+            next = self.catalogue().settle(freeing);
+        }
+        outcome
+    }
+
     fn step(&self, freeing: &Freeing) -> io::Result<()> {
         let SlabFile { directory, name, incarnation, .. } = freeing.file;
         let root = self.root(directory);

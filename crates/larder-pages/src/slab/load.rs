@@ -49,7 +49,11 @@ pub(crate) fn load(shelf: &Shelf) {
 
 /// Forgets what lies in the slabs of a directory; its files go too, unless its disk failed.
 pub(crate) fn forget(shelf: &Shelf, directory: LaneIndex) {
-    while shelf.drop_some_slab(directory) {}
+    loop {
+        let next = shelf.catalogue().smalls.next_of(directory, 0);
+        let Some(at) = next else { return };
+        shelf.drop_slab(at);
+    }
 }
 
 /// A slab as it was read.
@@ -86,7 +90,7 @@ pub(crate) fn load_lane(shelf: &Shelf, directory: LaneIndex) -> io::Result<()> {
         told.iter().try_for_each(|read| enter(shelf, directory, read?, &mut slabs))
     });
     slabs.sort_unstable_by_key(|slab| slab.at);
-    list(shelf, &slabs);
+    let listed = list(shelf, &slabs);
     for slab in slabs {
         let empty = shelf.catalogue().slab_is_restored(slab);
         if let Some(freeing) = empty {
@@ -94,7 +98,7 @@ pub(crate) fn load_lane(shelf: &Shelf, directory: LaneIndex) -> io::Result<()> {
             file::unlink(shelf.root(directory), slab.name)?;
         }
     }
-    read
+    read.and(listed)
 }
 
 fn read_ahead(
@@ -164,14 +168,17 @@ fn punch_strays(shelf: &Shelf, file: &File, known: &SlabFile) -> io::Result<()> 
 }
 
 /// Lets the files of these slabs be found by their contents.
-fn list(shelf: &Shelf, slabs: &[SlabFile]) {
+fn list(shelf: &Shelf, slabs: &[SlabFile]) -> io::Result<()> {
     shelf.catalogue().reserve_names(slabs);
     for slabs in slabs.chunks(TOGETHER) {
         let mut sorted = Sorted::default();
         slabs.iter().for_each(|slab| shelf.catalogue().sort_names(slab, &mut sorted));
         for table in sorted.tables() {
             let twins = shelf.catalogue().list_restored(table);
-            twins.into_iter().for_each(|twin| shelf.free_slots(twin));
+            // All of them, whatever becomes of one: their slots are nobody's until then.
+            let freed = twins.into_iter().map(|twin| shelf.free_slots_of_load(twin));
+            freed.fold(Ok(()), io::Result::and)?;
         }
     }
+    Ok(())
 }

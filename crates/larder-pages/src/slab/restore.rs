@@ -75,6 +75,11 @@ impl Catalogue {
         let mut twins = Vec::new();
         for (key, number) in files {
             let (content, number) = (Names::content(*key), Number(*number));
+            let small = self.smalls.small(number);
+            if !small.is_listed() || small.content() != *key {
+                // Its class had too much, and it went since the names were sorted.
+                continue;
+            }
             if self.smalls.find(content).is_some() || self.find(content).is_some() {
                 self.unlist_small(number, Leave::Removed);
                 twins.push(self.begin_freeing(number));

@@ -255,6 +255,30 @@ fn small_files_move_off_a_broken_disk_and_a_drain_lets_go_of_it() {
     scenario.teardown();
 }
 
+/// What was fetched again while a disk was away lies twice when it comes back: the old copies go.
+#[test]
+fn small_files_that_moved_take_no_room_on_a_disk_that_comes_back() {
+    let scenario = FailScenario::setup();
+    let (first, second) = (tempdir().unwrap(), tempdir().unwrap());
+    let both = options(&[(first.path(), 8 * MIB), (second.path(), 8 * MIB)]);
+    let index = Arc::new(MemoryIndex::new());
+    let store = PageStore::open(both, index, Arc::new(Metrics::new())).unwrap();
+    assert_eq!(put_small(&store, 0..60), [KEPT; 60]);
+    fail::cfg("pages::fill", "1*return(EIO)").unwrap();
+    assert_eq!(put(&store, 1000, 0, SMALL), FAULT);
+    let usage = store.usage();
+    let faulty = usage.iter().find(|usage| usage.fault.is_some()).unwrap().path.clone();
+    assert_eq!(put_small(&store, 0..60), [KEPT; 60], "what is lost is put elsewhere");
+    assert!(allocated(&faulty) > 0, "the failed disk is left alone");
+    store.resume_directory(&faulty).unwrap();
+    assert_eq!(good_small(&store, 0..60), 60);
+    let usage = store.usage();
+    assert_eq!(usage.iter().map(|usage| usage.small_files).sum::<u64>(), 60);
+    let usage = usage.iter().find(|usage| usage.path == faulty).unwrap();
+    assert!(allocated(&faulty) <= usage.resident.0, "{} of {:?}", allocated(&faulty), usage);
+    scenario.teardown();
+}
+
 #[test]
 fn small_files_that_meet_a_full_disk_or_a_defect_leave_nothing_behind() {
     let scenario = FailScenario::setup();
