@@ -124,14 +124,20 @@ impl Store {
     }
 
     fn status(&self, key: &str) -> Result<Status> {
+        self.find(key).map(|(status, _)| status)
+    }
+
+    /// A version and its bytes: of one moment, for others overwrite it.
+    fn find(&self, key: &str) -> Result<(Status, Bytes)> {
         let objects = self.objects.lock().unwrap();
         let content = objects.get(key).ok_or_else(|| Error::not_found("no such key"))?;
-        Ok(Status {
+        let status = Status {
             length: content.bytes.len() as u64,
             version: Version::new(content.version.to_string()),
             modified: UnixMillis(content.modified),
             attributes: None,
-        })
+        };
+        Ok((status, content.bytes.clone()))
     }
 
     async fn pass(&self) -> Result<()> {
@@ -205,12 +211,11 @@ impl Service for Store {
         let suspects = request.suspects.iter().map(|page| page.0);
         self.suspects.lock().unwrap().extend(suspects);
         let key = request.path.key.as_str();
-        let status = self.status(key)?;
+        let (status, bytes) = self.find(key)?;
         if request.pinned.is_some_and(|pinned| pinned.version != status.version) {
             return Err(Error::stale("overwritten"));
         }
         let range = request.span.resolve(status.length);
-        let bytes = self.objects.lock().unwrap()[key].bytes.clone();
         let cut = |range: ByteRange| {
             let part = usize::try_from(range.start).unwrap()..usize::try_from(range.end).unwrap();
             Ok(Chunk::Bytes(StreamedBytes { bytes: bytes.slice(part), lease: None }))
