@@ -17,7 +17,7 @@ use crate::{
     layer::{
         budget::{Budgeted, Budgets, Lane, MountLimits},
         meter::{Meter, Metered},
-        retry::{Retried, RetryPolicy},
+        retry::Retried,
     },
     local::LocalStore,
     priority::{Class, Priority},
@@ -203,12 +203,9 @@ impl MountedStore {
         match &self.0 {
             Layers::None(store) => Arc::clone(store),
             Layers::Budgeted { store, lane, clock, random } => {
-                let policy = match priority.class() {
-                    Class::Foreground => RetryPolicy::default(),
-                    Class::Bulk => RetryPolicy::bulk(),
-                };
                 let budgeted = Budgeted::new(Arc::clone(store), lane.clone(), priority.clone());
-                Arc::new(Retried::new(budgeted, policy, clock.clone(), Arc::clone(random)))
+                let (priority, random) = (priority.clone(), Arc::clone(random));
+                Arc::new(Retried::with(budgeted, priority, clock.clone(), random))
             }
         }
     }

@@ -67,7 +67,7 @@ impl Priority {
     }
 
     /// Waits until it is foreground.
-    pub(crate) async fn raised(&self) {
+    pub async fn raised(&self) {
         let raised = self.0.raised.notified();
         tokio::pin!(raised);
         raised.as_mut().enable();

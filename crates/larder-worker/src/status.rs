@@ -55,6 +55,9 @@ impl Wish {
     }
 }
 
+/// Where what was known may stand in for the store's answer, a reader waits for that no longer.
+const BRIDGED_AFTER: Duration = Duration::from_secs(5);
+
 /// A store that tells no attributes on a shared opening is asked again at most this often.
 const OPENINGS_MAX: u32 = 3;
 
@@ -171,11 +174,24 @@ impl Worker {
             Fact::Absent => None,
         });
         let asked = self.clock.now();
-        let result = match wish.span {
-            None => mount.storage.with(&priority).stat(&path.key).await.map(Answer::Status),
-            Some(span) => {
-                let question = Question { span, wish, before: before.as_ref() };
-                self.ask_for_bytes(&mount, &path, question, &priority).await
+        let question = async {
+            match wish.span {
+                None => mount.storage.with(&priority).stat(&path.key).await.map(Answer::Status),
+                Some(span) => {
+                    let question = Question { span, wish, before: before.as_ref() };
+                    self.ask_for_bytes(&mount, &path, question, &priority).await
+                }
+            }
+        };
+        let bridged = known
+            .as_ref()
+            .filter(|_| before.is_some())
+            .is_some_and(|known| mount.bridges(asked.since(known.checked)));
+        let result = tokio::select! {
+            biased;
+            result = question => result,
+            () = self.reader_waited(&priority, BRIDGED_AFTER), if bridged => {
+                Err(Error::unavailable("the store gave no answer in time"))
             }
         };
         // Two lengths are no outage, so nothing bridges them.
@@ -202,6 +218,12 @@ impl Worker {
                 self.asked_in_vain(&mount, &path, Failed { error, before, known, asked })
             }
         }
+    }
+
+    /// Waits until somebody has waited so long; a job does not count.
+    async fn reader_waited(&self, priority: &Priority, time: Duration) {
+        priority.raised().await;
+        self.clock.sleep(time).await;
     }
 
     /// Refuses an answer that tells another length than was told before for the same version.

@@ -16,7 +16,10 @@ use std::{fmt, future::Future, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use larder_core::{Attributes, Clock, Error, ErrorKind, Key, Random, Result, Span, Status};
 
-use crate::{ByteStream, Condition, ListPage, ListRequest, PartInfo, ReadOutcome, UnderStorage};
+use crate::{
+    ByteStream, Condition, ListPage, ListRequest, PartInfo, ReadOutcome, UnderStorage,
+    priority::{Class, Priority},
+};
 
 /// The bounds of retrying.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,15 +69,49 @@ impl RetryPolicy {
 /// A store whose repeatable calls are tried again.
 pub struct Retried<S> {
     inner: S,
-    policy: RetryPolicy,
+    patience: Patience,
     clock: Clock,
     random: Arc<Random>,
+}
+
+/// Whose patience decides on another try.
+#[derive(Debug)]
+enum Patience {
+    Fixed(RetryPolicy),
+    /// That of whoever waits at that moment: a reader that joins a job is not as patient.
+    Of(Priority),
+}
+
+impl Patience {
+    fn policy(&self) -> RetryPolicy {
+        match self {
+            Self::Fixed(policy) => *policy,
+            Self::Of(priority) => match priority.class() {
+                Class::Foreground => RetryPolicy::default(),
+                Class::Bulk => RetryPolicy::bulk(),
+            },
+        }
+    }
+
+    /// Waits until a reader joins a job; for ever where none can.
+    async fn ends(&self) {
+        match self {
+            Self::Of(priority) if priority.class() == Class::Bulk => priority.raised().await,
+            _ => std::future::pending().await,
+        }
+    }
 }
 
 impl<S: UnderStorage> Retried<S> {
     /// Wraps `inner`.
     pub fn new(inner: S, policy: RetryPolicy, clock: Clock, random: Arc<Random>) -> Self {
-        Self { inner, policy, clock, random }
+        Self { inner, patience: Patience::Fixed(policy), clock, random }
+    }
+
+    /// Wraps `inner` for one purpose. When it becomes urgent while a try is waited for, that try
+    /// is made at once, and it is the last unless a reader would have waited so long too.
+    pub fn with(inner: S, priority: Priority, clock: Clock, random: Arc<Random>) -> Self {
+        Self { inner, patience: Patience::Of(priority), clock, random }
     }
 
     async fn retried<T, F>(&self, call: impl Fn() -> F) -> Result<T>
@@ -93,7 +130,10 @@ impl<S: UnderStorage> Retried<S> {
             let wait = self.wait_after(&error, tries, (start, failed_first));
             let Some(wait) = wait else { return Err(error) };
             tracing::debug!(tries, ?wait, %error, "store request failed; trying again");
-            self.clock.sleep(wait).await;
+            tokio::select! {
+                () = self.clock.sleep(wait) => {}
+                () = self.patience.ends() => {}
+            }
             tries += 1;
         }
     }
@@ -105,7 +145,7 @@ impl<S: UnderStorage> Retried<S> {
         tries: u32,
         (start, failed_first): (Duration, Duration),
     ) -> Option<Duration> {
-        let policy = &self.policy;
+        let policy = self.patience.policy();
         let (tries_max, total_max, since) = match error.kind() {
             ErrorKind::Unavailable => (policy.tries_max, policy.total_max, start),
             ErrorKind::Exhausted => {
@@ -116,7 +156,7 @@ impl<S: UnderStorage> Retried<S> {
         if tries >= tries_max {
             return None;
         }
-        let bound = self.policy.bound(tries).as_micros();
+        let bound = policy.bound(tries).as_micros();
         let jitter = self.random.below(u64::try_from(bound).unwrap_or(u64::MAX).max(1));
         let asked = error.retry_after().unwrap_or_default();
         let wait = asked.saturating_add(Duration::from_micros(jitter));

@@ -16,6 +16,7 @@ use larder_ufs::{
         retry::{Retried, RetryPolicy},
     },
     memory::MemoryStore,
+    priority::{Class, Priority},
 };
 
 use crate::stores::lake;
@@ -102,6 +103,28 @@ async fn a_store_that_asks_to_slow_down_has_its_time_from_there_on() {
     }
     asked.await.expect("no panic").expect("the second try");
     assert_eq!(faults.calls(Operation::Stat), 2);
+}
+
+/// A job waits for a store that asks to slow down; a reader that joins it does not wait as long.
+#[tokio::test]
+async fn a_reader_that_joins_a_job_ends_its_patience() {
+    let clock = Clock::manual(UnixMillis(0));
+    let (store, faults) = faulty(&clock);
+    let priority = Priority::new(Class::Bulk);
+    let random = Arc::new(Random::seeded(3));
+    let store = Retried::with(store, priority.clone(), clock.clone(), random);
+    let toxic = Toxic::FailWithRetryAfter(ErrorKind::Exhausted, Duration::from_secs(60));
+    faults.add(Rule::on(Operation::Stat, toxic));
+    let asked = tokio::spawn(async move { store.stat(&key()).await.map(drop) });
+    for _ in 0..300 {
+        tokio::task::yield_now().await;
+        clock.advance(Duration::from_secs(1));
+    }
+    let before = faults.calls(Operation::Stat);
+    assert!(before >= 3 && !asked.is_finished(), "{before} tries");
+    priority.join(Class::Foreground);
+    asked.await.expect("no panic").expect_err("handed up without another wait");
+    assert!(faults.calls(Operation::Stat) <= before + 1);
 }
 
 #[tokio::test]

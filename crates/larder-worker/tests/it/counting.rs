@@ -28,6 +28,8 @@ pub(crate) struct Counting {
     /// Body bytes that were taken from this store.
     pub(crate) bytes: Arc<AtomicU64>,
     pub(crate) down: AtomicBool,
+    /// Takes requests and never answers.
+    pub(crate) silent: AtomicBool,
     /// Bodies break after so many bytes, once each.
     pub(crate) breaks: Mutex<Vec<u64>>,
     /// Body chunks are cut to this length.
@@ -49,6 +51,7 @@ impl Counting {
             lists: AtomicU64::new(0),
             bytes: Arc::default(),
             down: AtomicBool::new(false),
+            silent: AtomicBool::new(false),
             breaks: Mutex::default(),
             chunk_max: Mutex::new(usize::MAX),
             stalls_after: Mutex::default(),
@@ -71,6 +74,12 @@ impl Counting {
             return Err(Error::unavailable("the store is down"));
         }
         Ok(())
+    }
+
+    async fn answers(&self) {
+        if self.silent.load(Ordering::SeqCst) {
+            std::future::pending().await
+        }
     }
 
     fn counted(&self, body: ByteStream) -> ByteStream {
@@ -137,11 +146,13 @@ fn stalling(body: ByteStream, mut left: usize) -> ByteStream {
 impl UnderStorage for Counting {
     async fn stat(&self, key: &Key) -> Result<Status> {
         self.count(&self.stats)?;
+        self.answers().await;
         self.memory.stat(key).await
     }
 
     async fn read(&self, key: &Key, span: Span, condition: &Condition) -> Result<ReadOutcome> {
         self.count(&self.reads)?;
+        self.answers().await;
         self.asked.lock().unwrap().push(format!("{span:?} {condition:?}"));
         Ok(match self.memory.read(key, span, condition).await? {
             ReadOutcome::Content(mut content) => {

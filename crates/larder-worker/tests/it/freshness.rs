@@ -76,6 +76,30 @@ async fn absence_is_remembered_as_long_as_a_status() {
     assert_eq!(kitchen.read("nothing", Span::All).await.unwrap().1, b"something");
 }
 
+/// A store that is slow to refuse, or silent, is bridged while a program still waits.
+#[tokio::test]
+async fn a_silent_store_is_bridged_within_seconds() {
+    let freshness = Freshness::MaxAge(Duration::from_secs(60));
+    let stale_if_error = Some(Duration::from_secs(600));
+    let kitchen = Kitchen::new(Recipe { freshness, stale_if_error, ..Recipe::default() });
+    kitchen.put("file", b"bytes");
+    kitchen.worker.load(LoadRequest { path: path("file") }).await.unwrap();
+    kitchen.store.silent.store(true, Ordering::SeqCst);
+    kitchen.clock.advance(Duration::from_secs(300));
+    let asked = kitchen.clock.elapsed();
+    let read = kitchen.read("file", Span::All);
+    tokio::pin!(read);
+    let (head, bytes) = loop {
+        tokio::select! {
+            biased;
+            result = &mut read => break result.unwrap(),
+            () = tokio::task::yield_now() => kitchen.clock.advance(Duration::from_millis(100)),
+        }
+    };
+    assert_eq!((head.outcome, &bytes[..]), (Outcome::StaleIfError, &b"bytes"[..]));
+    assert!(kitchen.clock.elapsed() - asked < Duration::from_secs(20));
+}
+
 #[tokio::test]
 async fn an_outage_is_bridged_only_where_the_mount_says_so() {
     let freshness = Freshness::MaxAge(Duration::from_secs(60));

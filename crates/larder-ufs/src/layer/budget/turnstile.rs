@@ -2,12 +2,13 @@
 //! Where requests wait until they may pass: the [`Queue`] with a [`Gate`], a clock and wakers.
 //!
 //! Whatever changes something (somebody comes, something is given back, a time has come) lets
-//! pass whoever may, under one lock that is never held over an await. One timer at most is pending
-//! for the soonest time at which somebody may pass. A wait is bounded, and so is each line: who
-//! comes behind more than can pass in that time is refused at once.
+//! pass whoever may, under one lock that is never held over an await. A timer is pending for the
+//! soonest time at which somebody may pass; earlier ones set for later times stay. A wait is
+//! bounded, and so is each line: who comes behind more than can pass in that time is refused at
+//! once.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
@@ -65,8 +66,8 @@ struct State<L: Limits> {
     queue: Queue,
     limits: L,
     waiting: HashMap<Ticket, oneshot::Sender<L::Pass>>,
-    /// The soonest time for which a timer is pending.
-    armed: Option<Duration>,
+    /// The times for which timers are pending.
+    armed: BTreeSet<Duration>,
     /// Where timers run: a pass may come back on a thread outside.
     runtime: Option<Handle>,
 }
@@ -91,7 +92,7 @@ impl<L: Limits> Turnstile<L> {
             queue: Queue::default(),
             limits,
             waiting: HashMap::new(),
-            armed: None,
+            armed: BTreeSet::new(),
             runtime: None,
         };
         Arc::new_cyclic(|this| Self { this: Weak::clone(this), clock, state: Mutex::new(state) })
@@ -205,15 +206,17 @@ impl<L: Limits> Turnstile<L> {
         let shown = state.limits.show(now);
         let Some(at) = soonest.into_iter().chain(shown).min() else { return };
         let Some(runtime) = &state.runtime else { return };
-        if state.armed.is_some_and(|armed| armed <= at) {
+        if state.armed.first().is_some_and(|armed| *armed <= at) {
             return;
         }
-        state.armed = Some(at);
+        state.armed.insert(at);
         let (this, clock) = (Weak::clone(&self.this), self.clock.clone());
         runtime.spawn(async move {
             clock.sleep(at.saturating_sub(now)).await;
             let Some(this) = this.upgrade() else { return };
-            this.change(|state, _| state.armed = state.armed.filter(|armed| *armed != at));
+            this.change(|state, _| {
+                state.armed.remove(&at);
+            });
         });
     }
 
