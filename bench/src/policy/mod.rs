@@ -47,7 +47,7 @@ pub fn run(files: &[PathBuf], export: Option<&Path>, json: Option<&Path>) -> Res
 }
 
 /// The curve that `larder advise` samples against the full simulator, on the same traces. Whether
-/// they are within [`POINTS_MAX`] of each other on each.
+/// they are within `POINTS_MAX` of each other on each.
 pub fn advise(files: &[PathBuf], segments: Option<usize>, json: Option<&Path>) -> Result<bool> {
     let mut results = Vec::new();
     let mut traces = traces(files)?;
