@@ -8,7 +8,7 @@
 use std::{convert::Infallible, sync::Arc};
 
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header, request::Parts,
+    HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, header, request::Parts,
 };
 use http_body::Body as _;
 use hyper::body::Incoming;
@@ -24,7 +24,7 @@ use crate::{
     xml,
 };
 
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-amz-request-id");
+pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-amz-request-id");
 /// Seconds a presigned URL may be valid at most: a week, as at S3.
 const EXPIRES_MAX: u64 = 604_800;
 
@@ -60,7 +60,7 @@ impl Answerer {
         let id = self.face.request_id();
         let mut reply = match result {
             Ok(reply) => reply,
-            Err(refusal) => to_reply(&refusal, &method, &uri, &id),
+            Err(refusal) => to_reply(&refusal, &method, uri.path(), &id),
         };
         reply.headers_mut().insert(REQUEST_ID, id);
         if unread {
@@ -83,8 +83,9 @@ impl Answerer {
             matches!(operation, Operation::GetObject | Operation::HeadObject)
         })?;
         let Parts { method, uri, headers, .. } = parts;
-        let request = Signable { method, uri, headers, empty };
-        let good = self.signatures.is_good(request, self.face.filesystem.clock().now());
+        let (method, path, query) = (method.as_str(), uri.path(), uri.query().unwrap_or(""));
+        let request = Signable { method, path, query, fields: headers, empty };
+        let good = self.signatures.is_good(&request, self.face.filesystem.clock().now());
         good.then_some((operation, Question { call: call?, headers, signed: Signed::Yes }))
     }
 
@@ -160,13 +161,18 @@ fn complete(reply: &mut Reply) -> Refusal {
 }
 
 /// The reply that carries a refusal. A reply to HEAD has its status and headers only.
-fn to_reply(refusal: &Refusal, method: &Method, uri: &Uri, id: &HeaderValue) -> Reply {
+pub(crate) fn to_reply(
+    refusal: &Refusal,
+    method: &Method,
+    path: &str,
+    id: &HeaderValue,
+) -> Reply {
     let mut reply = Reply::new(Body::empty());
     *reply.status_mut() = refusal.status;
     reply.headers_mut().extend(refusal.headers.iter().cloned());
     if *method != Method::HEAD {
         let id = id.to_str().unwrap_or("");
-        *reply.body_mut() = Body::from(refusal.to_xml(uri.path(), id));
+        *reply.body_mut() = Body::from(refusal.to_xml(path, id));
     }
     let kind = HeaderValue::from_static("application/xml");
     reply.headers_mut().insert(header::CONTENT_TYPE, kind);

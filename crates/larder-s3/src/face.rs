@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use http::{HeaderMap, HeaderValue, Method, Uri};
+use http::{HeaderMap, HeaderValue, Method, Uri, header};
 use larder_client::Filesystem;
 use larder_core::{Error, ErrorKind, MountName, Path, Random, metric::FaceLabels};
 use prometheus_client::metrics::counter::Counter;
@@ -58,7 +58,8 @@ impl Call {
         headers: &HeaderMap,
         domains: &Domains,
     ) -> Option<Self> {
-        let address = Address::of(uri, headers, domains)?;
+        let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+        let address = Address::of(uri.path(), host, domains)?;
         let query = Query::parse(uri.query());
         let operation = Operation::of(method, &address, &query);
         Some(Self { address, query, operation })

@@ -10,7 +10,7 @@ use larder_core::{Attributes, Status};
 use crate::{condition, query::Query, refusal::Refusal};
 
 /// What S3 says of an object that was written without a type.
-const DEFAULT_TYPE: HeaderValue = HeaderValue::from_static("binary/octet-stream");
+const DEFAULT_TYPE: &str = "binary/octet-stream";
 
 const STORAGE_CLASS: HeaderName = HeaderName::from_static("x-amz-storage-class");
 const VERSION_ID: HeaderName = HeaderName::from_static("x-amz-version-id");
@@ -28,25 +28,49 @@ const OVERRIDES: [(&str, HeaderName); 6] = [
     ("response-expires", header::EXPIRES),
 ];
 
-/// What is said about an object beside its bytes.
-pub(crate) fn describe(status: &Status, age: Duration, outcome: Outcome) -> HeaderMap {
-    let mut headers = HeaderMap::with_capacity(16);
-    put(&mut headers, header::ETAG, &status.version.to_etag());
-    let modified = httpdate::fmt_http_date(condition::modified(status));
-    put(&mut headers, header::LAST_MODIFIED, &modified);
-    headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
-    headers.insert(header::CONTENT_TYPE, DEFAULT_TYPE);
-    headers.insert(header::AGE, HeaderValue::from(age.as_secs()));
-    headers.insert(CACHE, HeaderValue::from_static(outcome.as_str()));
-    if let Some(attributes) = &status.attributes {
-        describe_attributes(&mut headers, attributes);
-    }
-    headers
+/// Where the headers of a reply are written.
+pub(crate) trait Heading {
+    /// Adds a header; `false` when the name or the value can't stand in one, and then it is left
+    /// out: the store could not have sent it either.
+    fn put(&mut self, name: impl AsRef<str>, value: &str) -> bool;
 }
 
-fn describe_attributes(headers: &mut HeaderMap, attributes: &Attributes) {
+impl Heading for HeaderMap {
+    fn put(&mut self, name: impl AsRef<str>, value: &str) -> bool {
+        match (HeaderName::try_from(name.as_ref()), HeaderValue::try_from(value)) {
+            (Ok(name), Ok(value)) => {
+                self.append(name, value);
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+/// What is said about an object beside its bytes.
+pub(crate) fn describe(
+    status: &Status,
+    (age, outcome): (Duration, Outcome),
+    heading: &mut impl Heading,
+) {
+    heading.put(header::ETAG, &status.version.to_etag());
+    let modified = httpdate::fmt_http_date(condition::modified(status));
+    heading.put(header::LAST_MODIFIED, &modified);
+    heading.put(header::ACCEPT_RANGES, "bytes");
+    let attributes = status.attributes.as_deref();
+    let kind = attributes.and_then(|attributes| attributes.content_type.as_deref());
+    if !kind.is_some_and(|kind| heading.put(header::CONTENT_TYPE, kind)) {
+        heading.put(header::CONTENT_TYPE, DEFAULT_TYPE);
+    }
+    heading.put(header::AGE, &age.as_secs().to_string());
+    heading.put(CACHE, outcome.as_str());
+    if let Some(attributes) = attributes {
+        describe_attributes(attributes, heading);
+    }
+}
+
+fn describe_attributes(attributes: &Attributes, heading: &mut impl Heading) {
     let named = [
-        (header::CONTENT_TYPE, &attributes.content_type),
         (header::CONTENT_ENCODING, &attributes.content_encoding),
         (header::CONTENT_LANGUAGE, &attributes.content_language),
         (header::CONTENT_DISPOSITION, &attributes.content_disposition),
@@ -58,20 +82,16 @@ fn describe_attributes(headers: &mut HeaderMap, attributes: &Attributes) {
     ];
     for (name, value) in named {
         if let Some(value) = value {
-            put(headers, name, value);
+            heading.put(name, value);
         }
     }
     // S3 tells how many user values can't be said in a header, rather than to leave them silently.
     let mut missing = 0_u32;
     for (name, value) in &attributes.user {
-        let name = HeaderName::try_from(format!("x-amz-meta-{name}"));
-        match (name, HeaderValue::try_from(value.as_str())) {
-            (Ok(name), Ok(value)) => drop(headers.append(name, value)),
-            _ => missing += 1,
-        }
+        missing += u32::from(!heading.put(format!("x-amz-meta-{name}"), value));
     }
     if missing > 0 {
-        headers.insert(MISSING_META, HeaderValue::from(missing));
+        heading.put(MISSING_META, &missing.to_string());
     }
 }
 
@@ -105,11 +125,4 @@ pub(crate) fn override_from(
 pub(crate) enum Signed {
     Yes,
     No,
-}
-
-/// A value that can't stand in a header is left out: the store could not have sent it either.
-fn put(headers: &mut HeaderMap, name: HeaderName, value: &str) {
-    if let Ok(value) = HeaderValue::try_from(value) {
-        headers.insert(name, value);
-    }
 }

@@ -33,9 +33,11 @@
 //!   `Retry-After`. An error inside a body cuts the connection, and one warning tells why.
 //!
 //! # How it is made
-//! `server` accepts and bounds connections, `socket` ends waits on a client that takes or sends
-//! nothing, `answer` frames each request, `gate` lets s3s check the signature, `face` picks the
-//! operation; `object`, `list` and `bucket` answer; `refusal` holds the one mapping of errors.
+//! `server` accepts and bounds connections, `connection` serves one, `socket` ends waits on a
+//! client that takes or sends nothing. `front` looks at what a client sent: a plain read is
+//! answered by `plain` at once, anything else goes through hyper (`by_hyper`), where `answer`
+//! frames each request, `gate` lets s3s check the signature and `face` picks the operation;
+//! `object`, `list` and `bucket` answer; `refusal` holds the one mapping of errors.
 //!
 //! s3s logs headers of requests on its own (with signatures at debug) and opens spans at info for
 //! each of them: the binary's log filter should hold `s3s=off`, which is also faster.
@@ -44,14 +46,19 @@ mod address;
 mod answer;
 mod body;
 mod bucket;
+mod by_hyper;
 mod condition;
+mod connection;
 mod face;
+mod fields;
+mod front;
 mod gate;
 mod headers;
 mod keys;
 mod list;
 mod object;
 mod operation;
+mod plain;
 mod query;
 mod range;
 mod refusal;

@@ -14,10 +14,11 @@ use larder_client::{
 use larder_core::{ByteRange, Error, ErrorKind, Key, MountName, Path, Span, Status, path};
 
 use crate::{
+    address::Address,
     body::ObjectBody,
     condition::{self, Verdict},
     face::{Face, Question, Reply},
-    headers,
+    headers::{self, Heading},
     query::Query,
     range,
     refusal::Refusal,
@@ -113,6 +114,31 @@ async fn read(
     reading.map_err(|error| face.refuse_object(path, &error))
 }
 
+/// What a request without conditions gets: the whole object, or the range it asked for.
+pub(crate) struct Plain {
+    pub(crate) path: Path,
+    pub(crate) reading: Reading,
+    /// The bytes of the body.
+    pub(crate) range: ByteRange,
+}
+
+/// Answers a GetObject that has no condition and no parameter; `range` is its header and what
+/// that means.
+pub(crate) async fn get_plain(
+    face: &Face,
+    address: &Address,
+    range: Option<&(String, Span)>,
+) -> Result<Plain, Refusal> {
+    let path = path_of(address)?;
+    let reading = read(face, &path, range.map(|(_, span)| *span), None).await?;
+    let length = reading.head.status.length;
+    match (reading.head.range, range) {
+        (None, Some((asked, _))) => Err(not_satisfiable(asked, length)),
+        (None, None) => Ok(Plain { path, reading, range: ByteRange::new(length, length) }),
+        (Some(range), _) => Ok(Plain { path, reading, range }),
+    }
+}
+
 /// The reply to a read that was begun for `span`.
 fn send(
     question: &Question<'_>,
@@ -204,7 +230,7 @@ impl Wish {
                 "Objects encrypted with a customer's key can't be read through Larder",
             ));
         }
-        let path = path_of(question)?;
+        let path = path_of(&question.call.address)?;
         let span = range::requested(question.headers);
         let part = part_of(&question.call.query)?;
         if part.is_some() && span.is_some() {
@@ -217,8 +243,7 @@ impl Wish {
     }
 }
 
-fn path_of(question: &Question<'_>) -> Result<Path, Refusal> {
-    let address = &question.call.address;
+fn path_of(address: &Address) -> Result<Path, Refusal> {
     let refuse = |error: Error| Refusal::of(&error);
     let mount = MountName::new(address.bucket()).map_err(|_| {
         Refusal::bad_request("InvalidBucketName", "The specified bucket is not valid.")
@@ -247,7 +272,8 @@ impl Found<'_> {
     /// The reply without its body: 200, 206 or 304.
     fn answer(&self, question: &Question<'_>) -> Result<Reply, Refusal> {
         self.check_version(&question.call.query)?;
-        let mut headers = headers::describe(self.status, self.age, self.outcome);
+        let mut headers = HeaderMap::with_capacity(16);
+        headers::describe(self.status, (self.age, self.outcome), &mut headers);
         match condition::judge(question.headers, self.status) {
             Verdict::Proceed => {}
             Verdict::NotModified => {
@@ -272,11 +298,11 @@ impl Found<'_> {
         let Some(range) = self.partial else { return Ok(reply(StatusCode::OK, headers)) };
         let length = self.status.length;
         if range.is_empty() {
-            return Err(not_satisfiable(question.headers, length));
+            let asked = question.headers.get(header::RANGE);
+            let asked = asked.and_then(|range| range.to_str().ok());
+            return Err(not_satisfiable(asked.unwrap_or(""), length));
         }
-        let text = format!("bytes {}-{}/{length}", range.start, range.end - 1);
-        let value = HeaderValue::try_from(text).expect("digits can stand in a header");
-        headers.insert(header::CONTENT_RANGE, value);
+        headers.put(header::CONTENT_RANGE, &content_range(range, length));
         Ok(reply(StatusCode::PARTIAL_CONTENT, headers))
     }
 
@@ -301,8 +327,12 @@ fn reply(status: StatusCode, headers: HeaderMap) -> Reply {
     reply
 }
 
-fn not_satisfiable(request: &HeaderMap, length: u64) -> Refusal {
-    let asked = request.get(header::RANGE).and_then(|range| range.to_str().ok()).unwrap_or("");
+/// Which bytes of how many a partial reply holds; the range is not empty.
+pub(crate) fn content_range(range: ByteRange, length: u64) -> String {
+    format!("bytes {}-{}/{length}", range.start, range.end - 1)
+}
+
+fn not_satisfiable(asked: &str, length: u64) -> Refusal {
     let message = "The requested range is not satisfiable";
     let mut refusal = Refusal::new(StatusCode::RANGE_NOT_SATISFIABLE, "InvalidRange", message)
         .with("RangeRequested", asked)

@@ -15,7 +15,8 @@ pub(crate) fn requested(headers: &HeaderMap) -> Option<Span> {
     parse(line)
 }
 
-fn parse(line: &str) -> Option<Span> {
+/// The span a `Range` header means; `None` when it is to be ignored.
+pub(crate) fn parse(line: &str) -> Option<Span> {
     let (unit, range) = line.split_once('=')?;
     if !unit.trim().eq_ignore_ascii_case("bytes") {
         return None;

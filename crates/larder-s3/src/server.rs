@@ -3,16 +3,13 @@
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use hyper::{server::conn::http1, service::service_fn};
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    server::graceful::GracefulShutdown,
-};
+use hyper::server::conn::http1;
+use hyper_util::rt::TokioTimer;
 use larder_client::Filesystem;
 use larder_core::{Clock, Error, Result};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
     task::JoinSet,
 };
 
@@ -20,6 +17,7 @@ use crate::{
     Keys, Settings,
     address::Domains,
     answer::Answerer,
+    connection::{Common, Connection, Ending},
     face::Face,
     gate::{self, Anonymous},
     signature::Signatures,
@@ -83,7 +81,8 @@ impl S3Face {
     /// None yet: what goes wrong on one connection ends that connection only.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<()> {
         let places = Arc::new(Semaphore::new(self.settings.connections_max.max(1)));
-        let graceful = GracefulShutdown::new();
+        let (running, signal) = watch::channel(());
+        let common = self.common();
         let mut connections = JoinSet::new();
         tokio::pin!(shutdown);
         loop {
@@ -92,21 +91,20 @@ impl S3Face {
                 () = &mut shutdown => break,
                 Some(_) = connections.join_next() => {}
                 (place, stream) = self.accept(&places) => {
-                    let connection = self.connection(stream);
-                    let connection = graceful.watch(connection);
+                    let socket = self.socket(stream);
+                    let connection = Connection::new(common.clone(), Ending::new(&signal));
                     connections.spawn(async move {
-                        if let Err(error) = connection.await {
-                            tracing::debug!(%error, "s3 connection ended early");
-                        }
+                        connection.run(socket).await;
                         drop(place);
                     });
                 }
             }
         }
-        drop(self.listener);
+        drop((self.listener, running));
+        let ended = async { while connections.join_next().await.is_some() {} };
         tokio::select! {
             biased;
-            () = graceful.shutdown() => {}
+            () = ended => {}
             () = self.clock.sleep(DRAIN_WAIT_MAX) => {
                 tracing::warn!(connections = connections.len(), "s3 replies cut at shutdown");
             }
@@ -129,32 +127,25 @@ impl S3Face {
         }
     }
 
-    /// Serves one connection. Head and first bytes of a reply leave in one gathered write, and
-    /// nothing waits for an acknowledgement.
-    fn connection(&self, stream: TcpStream) -> impl Connection {
+    /// The socket of a client; nothing that is sent waits for an acknowledgement.
+    fn socket(&self, stream: TcpStream) -> Socket {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "s3 connection keeps Nagle's delay");
         }
-        let socket = Socket::new(stream, self.clock.clone(), self.settings.write_stall());
-        let answerer = self.answerer.clone();
-        let service = service_fn(move |request| answerer.clone().answer(request));
-        http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(self.settings.idle_timeout())
-            .max_buf_size(BUFFER_MAX)
-            .serve_connection(TokioIo::new(socket), service)
+        Socket::new(stream, self.clock.clone(), self.settings.write_stall())
     }
-}
 
-/// A connection that can be asked to end.
-trait Connection:
-    hyper_util::server::graceful::GracefulConnection<Error = hyper::Error> + Send + 'static
-{
-}
-
-impl<C> Connection for C where
-    C: hyper_util::server::graceful::GracefulConnection<Error = hyper::Error> + Send + 'static
-{
+    /// What all connections share.
+    fn common(&self) -> Common {
+        let idle_timeout = self.settings.idle_timeout();
+        let mut builder = http1::Builder::new();
+        builder
+            .timer(TokioTimer::new())
+            .header_read_timeout(idle_timeout)
+            .max_buf_size(BUFFER_MAX);
+        let (answerer, clock) = (self.answerer.clone(), self.clock.clone());
+        Common { answerer, builder, clock, idle_timeout }
+    }
 }
 
 fn bind_error(address: SocketAddr, error: io::Error) -> Error {

@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0
+//! One connection from its first byte to its last: plain reads are answered here, the rest by
+//! hyper.
+
+use std::{
+    future::poll_fn,
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::{Buf, BytesMut};
+use futures::future::BoxFuture;
+use hyper::server::conn::http1::Builder;
+use larder_core::Clock;
+use tokio::{io::AsyncWriteExt, sync::watch};
+
+use crate::{
+    answer::Answerer,
+    by_hyper::{self, Until},
+    front::{Front, Judge, PlainRead},
+    plain::{Exchange, poll_receive},
+    socket::Socket,
+};
+
+/// Bytes of a plain read's head at most; a longer one is hyper's, which takes more.
+const HEAD_MAX: usize = 8 * 1024;
+
+/// What the connections of a face share.
+#[derive(Debug, Clone)]
+pub(crate) struct Common {
+    pub(crate) answerer: Answerer,
+    pub(crate) builder: Builder,
+    pub(crate) clock: Clock,
+    /// How long a client may be silent between requests, and take for a head.
+    pub(crate) idle_timeout: Duration,
+}
+
+/// A connection.
+pub(crate) struct Connection {
+    common: Common,
+    /// Resolves when the face shuts down.
+    ending: Ending,
+    /// When the last reply was out.
+    quiet_since: Duration,
+    /// Wakes when the client may have been silent for too long.
+    alarm: BoxFuture<'static, ()>,
+}
+
+/// The end of the face, for one connection.
+pub(crate) struct Ending {
+    signal: watch::Receiver<()>,
+    coming: BoxFuture<'static, ()>,
+}
+
+impl Ending {
+    /// Comes when the sender is dropped.
+    pub(crate) fn new(signal: &watch::Receiver<()>) -> Self {
+        let mut own = signal.clone();
+        let coming = async move { while own.changed().await.is_ok() {} };
+        Self { signal: signal.clone(), coming: Box::pin(coming) }
+    }
+
+    fn is_here(&self) -> bool {
+        self.signal.has_changed().is_err()
+    }
+}
+
+impl Future for Ending {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if self.is_here() { Poll::Ready(()) } else { self.coming.as_mut().poll(cx) }
+    }
+}
+
+impl Connection {
+    pub(crate) fn new(common: Common, ending: Ending) -> Self {
+        let quiet_since = common.clock.elapsed();
+        let alarm = sleep(&common.clock, common.idle_timeout);
+        Self { common, ending, quiet_since, alarm }
+    }
+
+    /// Serves until the client or the face ends it.
+    pub(crate) async fn run(mut self, mut socket: Socket) {
+        let mut received = BytesMut::with_capacity(HEAD_MAX);
+        loop {
+            let until = match self.front(&received) {
+                Front::Partial if received.len() < HEAD_MAX => {
+                    if self.receive(&mut socket, &mut received).await.is_err() {
+                        break;
+                    }
+                    continue;
+                }
+                Front::Plain(read) => {
+                    if let Err(error) = self.answer(&mut socket, &mut received, &read).await {
+                        tracing::debug!(%error, "s3 connection ended early");
+                        return;
+                    }
+                    received.advance(read.length);
+                    self.quiet_since = self.common.clock.elapsed();
+                    if self.ending.is_here() {
+                        break;
+                    }
+                    continue;
+                }
+                Front::Single => Until::Reply,
+                Front::Partial | Front::Foreign => Until::End,
+            };
+            let shared = (&self.common.builder, &self.common.answerer);
+            let served =
+                by_hyper::serve(shared, (socket, received), until, &mut self.ending).await;
+            match served {
+                Ok(back) => (socket, received) = back,
+                Err(error) => {
+                    tracing::debug!(%error, "s3 connection ended early");
+                    return;
+                }
+            }
+            if until == Until::End {
+                break;
+            }
+            self.quiet_since = self.common.clock.elapsed();
+        }
+        if let Err(error) = socket.shutdown().await {
+            tracing::debug!(%error, "s3 connection ended early");
+        }
+    }
+
+    fn front(&self, received: &[u8]) -> Front {
+        let Answerer { face, signatures, .. } = &self.common.answerer;
+        let now = self.common.clock.now();
+        Judge { signatures, domains: &face.domains, now }.front(received)
+    }
+
+    async fn answer(
+        &mut self,
+        socket: &mut Socket,
+        received: &mut BytesMut,
+        read: &PlainRead,
+    ) -> io::Result<()> {
+        let last = self.ending.is_here();
+        Exchange { socket, received, last }.answer(&self.common.answerer.face, read).await
+    }
+
+    /// Waits for more of a head.
+    ///
+    /// # Errors
+    /// When there will be none: the client is gone or was silent for too long, or the face ends
+    /// while no request is under way.
+    async fn receive(&mut self, socket: &mut Socket, received: &mut BytesMut) -> io::Result<()> {
+        received.reserve(HEAD_MAX - received.len());
+        poll_fn(|cx| {
+            if let Poll::Ready(result) = poll_receive(socket, received, cx) {
+                return Poll::Ready(result);
+            }
+            if received.is_empty() && Pin::new(&mut self.ending).poll(cx).is_ready() {
+                return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+            }
+            loop {
+                ready!(self.alarm.as_mut().poll(cx));
+                let Common { clock, idle_timeout, .. } = &self.common;
+                let quiet = clock.elapsed().saturating_sub(self.quiet_since);
+                let Some(rest) = idle_timeout.checked_sub(quiet).filter(|rest| !rest.is_zero())
+                else {
+                    return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+                };
+                self.alarm = sleep(clock, rest);
+            }
+        })
+        .await
+    }
+}
+
+fn sleep(clock: &Clock, duration: Duration) -> BoxFuture<'static, ()> {
+    let clock = clock.clone();
+    Box::pin(async move { clock.sleep(duration).await })
+}
