@@ -14,7 +14,7 @@ use s3s::{
 };
 
 /// What a request is about. Names are as they were sent, not yet known to be legal.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Address {
     /// The whole service.
     Root,

@@ -161,12 +161,7 @@ fn complete(reply: &mut Reply) -> Refusal {
 }
 
 /// The reply that carries a refusal. A reply to HEAD has its status and headers only.
-pub(crate) fn to_reply(
-    refusal: &Refusal,
-    method: &Method,
-    path: &str,
-    id: &HeaderValue,
-) -> Reply {
+pub(crate) fn to_reply(refusal: &Refusal, method: &Method, path: &str, id: &HeaderValue) -> Reply {
     let mut reply = Reply::new(Body::empty());
     *reply.status_mut() = refusal.status;
     reply.headers_mut().extend(refusal.headers.iter().cloned());

@@ -44,7 +44,8 @@ pub(crate) async fn serve(
 ) -> Result<(Socket, BytesMut), hyper::Error> {
     let begun = Arc::new(AtomicBool::new(false));
     let stream = Rewound { received, socket, begun: Arc::clone(&begun) };
-    let service = service_fn(|request: Request<Incoming>| Box::pin(answerer.clone().answer(request)));
+    let service =
+        service_fn(|request: Request<Incoming>| Box::pin(answerer.clone().answer(request)));
     let mut connection = builder.serve_connection(TokioIo::new(stream), service);
     let mut asked = false;
     std::future::poll_fn(|cx| {

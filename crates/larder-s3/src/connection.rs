@@ -6,7 +6,7 @@ use std::{
     future::poll_fn,
     io,
     pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Poll, ready},
     time::Duration,
 };
 
@@ -14,11 +14,12 @@ use bytes::{Buf, BytesMut};
 use futures::future::BoxFuture;
 use hyper::server::conn::http1::Builder;
 use larder_core::Clock;
-use tokio::{io::AsyncWriteExt, sync::watch};
+use tokio::io::AsyncWriteExt;
 
 use crate::{
     answer::Answerer,
     by_hyper::{self, Until},
+    ending::Ending,
     front::{Front, Judge, PlainRead},
     plain::{Exchange, poll_receive},
     socket::Socket,
@@ -46,33 +47,6 @@ pub(crate) struct Connection {
     quiet_since: Duration,
     /// Wakes when the client may have been silent for too long.
     alarm: BoxFuture<'static, ()>,
-}
-
-/// The end of the face, for one connection.
-pub(crate) struct Ending {
-    signal: watch::Receiver<()>,
-    coming: BoxFuture<'static, ()>,
-}
-
-impl Ending {
-    /// Comes when the sender is dropped.
-    pub(crate) fn new(signal: &watch::Receiver<()>) -> Self {
-        let mut own = signal.clone();
-        let coming = async move { while own.changed().await.is_ok() {} };
-        Self { signal: signal.clone(), coming: Box::pin(coming) }
-    }
-
-    fn is_here(&self) -> bool {
-        self.signal.has_changed().is_err()
-    }
-}
-
-impl Future for Ending {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        if self.is_here() { Poll::Ready(()) } else { self.coming.as_mut().poll(cx) }
-    }
 }
 
 impl Connection {
@@ -109,8 +83,7 @@ impl Connection {
                 Front::Partial | Front::Foreign => Until::End,
             };
             let shared = (&self.common.builder, &self.common.answerer);
-            let served =
-                by_hyper::serve(shared, (socket, received), until, &mut self.ending).await;
+            let served = by_hyper::serve(shared, (socket, received), until, &mut self.ending).await;
             match served {
                 Ok(back) => (socket, received) = back,
                 Err(error) => {
@@ -140,8 +113,8 @@ impl Connection {
         received: &mut BytesMut,
         read: &PlainRead,
     ) -> io::Result<()> {
-        let last = self.ending.is_here();
-        Exchange { socket, received, last }.answer(&self.common.answerer.face, read).await
+        let exchange = Exchange { socket, received, ending: &mut self.ending };
+        exchange.answer(&self.common.answerer.face, read).await
     }
 
     /// Waits for more of a head.

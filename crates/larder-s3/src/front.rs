@@ -50,7 +50,7 @@ pub(crate) enum Front {
 }
 
 /// A plain read, its signature found good.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct PlainRead {
     /// Bytes of its head.
     pub(crate) length: usize,
@@ -120,4 +120,111 @@ impl Judge<'_> {
 fn goes_on(fields: &Lines<'_>) -> bool {
     let kept = || fields.one("connection").is_some_and(|it| it.eq_ignore_ascii_case("keep-alive"));
     !fields.has("connection") || kept()
+}
+
+#[cfg(test)]
+mod tests {
+    use larder_core::ByteRange;
+
+    use super::*;
+    use crate::keys::Keys;
+
+    /// The first example of the source of SigV4 for S3 ("GET Object").
+    const EXAMPLE: &str = "GET /test.txt HTTP/1.1\r\n\
+        Host: examplebucket.s3.amazonaws.com\r\n\
+        Authorization: AWS4-HMAC-SHA256 Credential=AKIAIOSFODNN7EXAMPLE/20130524/us-east-1/s3/\
+        aws4_request,SignedHeaders=host;range;x-amz-content-sha256;x-amz-date,\
+        Signature=f0e8bdb87c964420e857bd35b5d6ed310bd44f0170aba48dd91039c6036bdb41\r\n\
+        Range: bytes=0-9\r\n\
+        x-amz-content-sha256: e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\r\n\
+        x-amz-date: 20130524T000000Z\r\n\r\n";
+
+    fn front(received: &str) -> Front {
+        let mut keys = Keys::new();
+        let secret = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
+        keys.insert("AKIAIOSFODNN7EXAMPLE", secret.into()).expect("legal");
+        let (signatures, domains) =
+            (Signatures::new(keys), Domains::new(&["s3.amazonaws.com".into()]));
+        let now = UnixMillis(1_369_353_600_000);
+        Judge { signatures: &signatures, domains: &domains, now }.front(received.as_bytes())
+    }
+
+    /// The example with a line more.
+    fn with(line: &str) -> Front {
+        front(&EXAMPLE.replacen("\r\n", &format!("\r\n{line}\r\n"), 1))
+    }
+
+    #[test]
+    fn a_plain_read_is_told() {
+        let (bucket, key) = ("examplebucket".into(), "test.txt".into());
+        let plain = PlainRead {
+            length: EXAMPLE.len(),
+            resource: "/test.txt".into(),
+            address: Address::Object { bucket, key },
+            range: Some(("bytes=0-9".into(), Span::Range(ByteRange::new(0, 10)))),
+        };
+        assert_eq!(front(EXAMPLE), Front::Plain(plain.clone()));
+        assert_eq!(front(&EXAMPLE.repeat(2)), Front::Plain(plain), "the first of two");
+        for more in ["user-agent: x", "connection: Keep-Alive", "accept-encoding: identity"] {
+            assert!(matches!(with(more), Front::Plain(_)), "{more}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_told_of_half_a_head() {
+        for length in 0..EXAMPLE.len() {
+            assert_eq!(front(&EXAMPLE[..length]), Front::Partial, "{length} bytes");
+        }
+    }
+
+    #[test]
+    fn one_request_for_hyper() {
+        for line in [
+            "if-match: \"a\"",
+            "If-None-Match: \"a\"",
+            "if-modified-since: Wed, 01 Jan 2020 00:00:01 GMT",
+            "if-range: \"a\"",
+            "range: bytes=0-9",
+            "host: other",
+            "x-amz-security-token: not signed",
+            "x-amz-server-side-encryption-customer-algorithm: AES256",
+        ] {
+            assert_eq!(with(line), Front::Single, "{line}");
+        }
+        for (old, new) in [
+            ("GET", "HEAD"),
+            ("GET", "PUT"),
+            ("/test.txt", "/test.txt?versionId=1"),
+            ("/test.txt", "http://examplebucket.s3.amazonaws.com/test.txt"),
+            ("/test.txt", "/"),
+            ("f0e8", "f0e9"),
+            ("20130524T000000Z", "20130525T000000Z"),
+            ("Authorization: AWS4-HMAC-SHA256", "x: "),
+        ] {
+            assert_eq!(front(&EXAMPLE.replacen(old, new, 1)), Front::Single, "{new}");
+        }
+    }
+
+    #[test]
+    fn a_connection_for_hyper() {
+        for line in [
+            "content-length: 0",
+            "Content-Length: 5",
+            "transfer-encoding: chunked",
+            "expect: 100-continue",
+            "upgrade: h2c",
+            "connection: close",
+            "connection: keep-alive\r\nconnection: keep-alive",
+            "connection: keep-alive, upgrade",
+            "no colon",
+            "blank : before the colon",
+            "a: b\r\n".repeat(FIELDS_MAX).trim_end(),
+        ] {
+            assert_eq!(with(line), Front::Foreign, "{line}");
+        }
+        for version in ["HTTP/1.0", "HTTP/2.0", "HTTP"] {
+            assert_eq!(front(&EXAMPLE.replacen("HTTP/1.1", version, 1)), Front::Foreign);
+        }
+        assert_eq!(front("\u{16}\u{3}\u{1} a TLS client"), Front::Foreign);
+    }
 }

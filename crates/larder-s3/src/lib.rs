@@ -49,6 +49,7 @@ mod bucket;
 mod by_hyper;
 mod condition;
 mod connection;
+mod ending;
 mod face;
 mod fields;
 mod front;

@@ -20,6 +20,7 @@ use tokio::io::{AsyncReadExt, AsyncWrite};
 
 use crate::{
     answer::{self, REQUEST_ID},
+    ending::Ending,
     face::{Face, Reply},
     front::PlainRead,
     headers::{self, Heading},
@@ -37,8 +38,8 @@ pub(crate) struct Exchange<'a> {
     pub(crate) socket: &'a mut Socket,
     /// What the client sends in the meantime is collected here, up to its capacity.
     pub(crate) received: &'a mut BytesMut,
-    /// Whether the client is to send nothing more.
-    pub(crate) last: bool,
+    /// Once it is here the client is told to send nothing more.
+    pub(crate) ending: &'a mut Ending,
 }
 
 impl Exchange<'_> {
@@ -46,7 +47,7 @@ impl Exchange<'_> {
     ///
     /// # Errors
     /// When the connection can't go on: the client is gone, or the body was cut.
-    pub(crate) async fn answer(&mut self, face: &Face, read: &PlainRead) -> io::Result<()> {
+    pub(crate) async fn answer(mut self, face: &Face, read: &PlainRead) -> io::Result<()> {
         let asked = object::get_plain(face, &read.address, read.range.as_ref());
         let result = self.unless_gone(asked).await?;
         let operation = Some(Operation::GetObject);
@@ -69,7 +70,7 @@ impl Exchange<'_> {
         head.put(header::CONTENT_LENGTH, &length.to_string());
         head.put(REQUEST_ID, id.to_str().unwrap_or(""));
         head.date(face.filesystem.clock().now());
-        if self.last {
+        if self.ending.is_here() {
             head.put(header::CONNECTION, "close");
         }
         head.0.extend_from_slice(b"\r\n");

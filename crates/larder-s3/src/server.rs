@@ -17,7 +17,8 @@ use crate::{
     Keys, Settings,
     address::Domains,
     answer::Answerer,
-    connection::{Common, Connection, Ending},
+    connection::{Common, Connection},
+    ending::Ending,
     face::Face,
     gate::{self, Anonymous},
     signature::Signatures,
@@ -139,10 +140,7 @@ impl S3Face {
     fn common(&self) -> Common {
         let idle_timeout = self.settings.idle_timeout();
         let mut builder = http1::Builder::new();
-        builder
-            .timer(TokioTimer::new())
-            .header_read_timeout(idle_timeout)
-            .max_buf_size(BUFFER_MAX);
+        builder.timer(TokioTimer::new()).header_read_timeout(idle_timeout).max_buf_size(BUFFER_MAX);
         let (answerer, clock) = (self.answerer.clone(), self.clock.clone());
         Common { answerer, builder, clock, idle_timeout }
     }

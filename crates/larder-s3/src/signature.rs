@@ -80,11 +80,7 @@ impl Signatures {
     }
 
     /// Whether the request is a plain read with a good signature. `false` says nothing.
-    pub(crate) fn is_good(
-        &self,
-        request: &Signable<'_, impl Fields>,
-        now: UnixMillis,
-    ) -> bool {
+    pub(crate) fn is_good(&self, request: &Signable<'_, impl Fields>, now: UnixMillis) -> bool {
         self.judge(request, now).is_some()
     }
 
@@ -209,11 +205,7 @@ fn skew(instant: &str, now: UnixMillis) -> Option<u64> {
 }
 
 /// The canonical request. `None` where it is not plainly what was sent.
-fn canonical(
-    request: &Signable<'_, impl Fields>,
-    signed: &str,
-    payload: &str,
-) -> Option<String> {
+fn canonical(request: &Signable<'_, impl Fields>, signed: &str, payload: &str) -> Option<String> {
     let mut text = String::with_capacity(512);
     text.push_str(request.method);
     text.push('\n');

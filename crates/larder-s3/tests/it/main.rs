@@ -7,6 +7,7 @@ mod auth;
 mod client;
 mod connections;
 mod listings;
+mod mixed;
 mod objects;
 mod refusals;
 mod worker;

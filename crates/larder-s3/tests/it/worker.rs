@@ -34,7 +34,10 @@ use larder_core::{
     MountName, Result, Status, UnixMillis, Version,
 };
 use larder_s3::{Keys, S3Face, Settings};
-use tokio::{sync::oneshot, task::JoinHandle};
+use tokio::{
+    sync::{RwLock, oneshot},
+    task::JoinHandle,
+};
 
 /// Bytes of one chunk of a body.
 const CHUNK: usize = 64 * 1024;
@@ -59,6 +62,10 @@ pub(crate) struct Memory {
     fault: Mutex<Option<(ErrorKind, Option<Duration>)>>,
     /// So many bytes of each body come, then an error.
     cut: Mutex<Option<usize>>,
+    /// Reads wait while this is held.
+    pub(crate) gate: RwLock<()>,
+    /// Reads that wait.
+    pub(crate) waiting: AtomicU64,
     pub(crate) requests: AtomicU64,
 }
 
@@ -80,6 +87,18 @@ impl Memory {
 
     pub(crate) fn cut_bodies_after(&self, bytes: usize) {
         *self.cut.lock().unwrap() = Some(bytes);
+    }
+
+    async fn pass_gate(&self) {
+        struct Waits<'a>(&'a AtomicU64);
+        impl Drop for Waits<'_> {
+            fn drop(&mut self) {
+                self.0.fetch_sub(1, Ordering::SeqCst);
+            }
+        }
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        let _waits = Waits(&self.waiting);
+        drop(self.gate.read().await);
     }
 
     fn find(&self, key: &Key) -> Result<Object> {
@@ -115,6 +134,7 @@ impl Service for Memory {
     }
 
     async fn read(&self, request: ReadRequest) -> Result<ReadReply> {
+        self.pass_gate().await;
         let object = self.find(&request.path.key)?;
         let status = object.status();
         if request.pinned.is_some_and(|pinned| pinned.version != status.version) {
