@@ -6,10 +6,10 @@
 
 use std::{fs::File, io::IoSliceMut, os::unix::fs::FileExt, sync::Arc};
 
-use larder_core::{ByteRange, Error, Extent, PAGE_SIZE, PageIndex, Result, crc32c};
+use larder_core::{ByteRange, Error, Extent, PageIndex, Result};
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
-use crate::buffer::Buffer;
+use crate::{buffer::Buffer, part::Run};
 
 /// What became of a piece of an extent.
 #[derive(Debug)]
@@ -43,15 +43,8 @@ pub(crate) async fn load(
             }
         }
     }
-    let verdict = verify(extent, pages, &buffer.as_ref()[..filled]);
+    let verdict = Run::of(extent, None).verify(pages, &buffer.as_ref()[..filled]);
     Ok((buffer, verdict))
-}
-
-/// The same for a thread that may block, straight into the caller's memory.
-pub(crate) fn load_here(extent: &Extent, pages: ByteRange, into: &mut [u8]) -> Verified {
-    let offset = extent.offset + (pages.start - extent.range.start);
-    let filled = read_to_end(&extent.file, into, 0, offset);
-    verify(extent, pages, &into[..filled])
 }
 
 async fn load_blocking(
@@ -70,7 +63,7 @@ async fn load_blocking(
 
 /// Reads until `into` is full, the file ends or the disk fails; answers how far it came. A short
 /// read is not an error here: the pages it leaves out fail their check and are fetched again.
-fn read_to_end(file: &File, into: &mut [u8], mut filled: usize, offset: u64) -> usize {
+pub(crate) fn read_to_end(file: &File, into: &mut [u8], mut filled: usize, offset: u64) -> usize {
     while filled < into.len() {
         match file.read_at(&mut into[filled..], offset + filled as u64) {
             Ok(0) => break,
@@ -83,24 +76,4 @@ fn read_to_end(file: &File, into: &mut [u8], mut filled: usize, offset: u64) -> 
         }
     }
     filled
-}
-
-/// Compares each page of `pages` with its checksum; bytes that are missing are wrong.
-pub(crate) fn verify(extent: &Extent, pages: ByteRange, bytes: &[u8]) -> Verified {
-    let first = PageIndex::at(extent.range.start).0;
-    let mut bad = Vec::new();
-    let mut start = pages.start;
-    while start < pages.end {
-        let page = PageIndex::at(start);
-        let end = (start + PAGE_SIZE).min(pages.end);
-        let from = usize::try_from(start - pages.start).expect("pieces fit in memory");
-        let to = usize::try_from(end - pages.start).expect("pieces fit in memory");
-        let expected = extent.checksums.get((page.0 - first) as usize).copied();
-        let actual = bytes.get(from..to).map(crc32c);
-        if actual.is_none() || actual != expected {
-            bad.push(page);
-        }
-        start = end;
-    }
-    if bad.is_empty() { Verified::Good } else { Verified::Bad(bad) }
 }

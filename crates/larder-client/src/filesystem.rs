@@ -15,9 +15,11 @@ use larder_cluster::{
         service::Service,
     },
 };
-use larder_core::{Clock, Error, MemoryBudget, Metrics, MountName, Path, Result, SegmentIndex};
+use larder_core::{
+    Clock, Error, FileId, MemoryBudget, Metrics, MountName, Path, Result, SegmentIndex,
+};
 
-use crate::{buffer::BufferPool, local::CheckedFiles, route::Route};
+use crate::{buffer::BufferPool, local::CheckedFiles, route::Route, window::Windows};
 
 /// No request to a worker may take longer than this before its reply begins.
 pub const REPLY_WAIT_MAX: Duration = Duration::from_secs(120);
@@ -47,6 +49,7 @@ pub struct Filesystem {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) buffers: BufferPool,
     pub(crate) checked: Arc<CheckedFiles>,
+    pub(crate) windows: Windows,
 }
 
 impl Filesystem {
@@ -57,7 +60,8 @@ impl Filesystem {
         let route = Route::new(Arc::clone(&registry), worker);
         let buffers = BufferPool::new(budget.total());
         let checked = Arc::default();
-        Arc::new(Self { route, registry, budget, clock, metrics, buffers, checked })
+        let windows = Windows::new(&budget);
+        Arc::new(Self { route, registry, budget, clock, metrics, buffers, checked, windows })
     }
 
     /// Every mount, ordered by name.
@@ -173,8 +177,11 @@ impl Filesystem {
 
     /// The worker that owns the status (and the first segment) of a file.
     pub(crate) fn owner(&self, path: &Path) -> Result<Arc<dyn Service>> {
-        let file = self.with_mount(&path.mount, |mount| mount.file_id(&path.key))?;
-        self.route.owner(file, SegmentIndex(0))
+        self.route.owner(self.file_id(path)?, SegmentIndex(0))
+    }
+
+    pub(crate) fn file_id(&self, path: &Path) -> Result<FileId> {
+        self.with_mount(&path.mount, |mount| mount.file_id(&path.key))
     }
 
     /// Waits for a reply, at most [`REPLY_WAIT_MAX`].

@@ -5,30 +5,45 @@
 //! `Stale`; they never mix two. Sequential reads are noticed (`prefetch`) and fetched
 //! ahead, as far as memory allows.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicU64, Ordering},
+};
 
 use larder_cluster::wire::{
     body::Chunk,
-    message::{ReadRequest, StatRequest},
+    message::{ReadRequest, RepeatedReads, StatRequest},
+    service::Service,
 };
-use larder_core::{ByteRange, Error, Extent, PAGE_SIZE, Path, Result, Span, Status, page};
+use larder_core::{ByteRange, ContentId, Error, Path, Result, SegmentIndex, Span, Status};
 use tokio::runtime;
 
 use crate::{
     Filesystem,
-    extent::{Verified, load_here},
+    extent::Verified,
+    part::Run,
     prefetch::Streams,
     read::{CORRUPT_RETRIES_MAX, next_chunk},
+    window::WINDOW,
 };
+
+/// The worker hears of repeated reads after so many, or when it is asked for something.
+const REPEATED_MAX: u64 = 1024;
 
 /// An open file. Shared by all threads that read through it.
 #[derive(Debug)]
 pub struct Handle {
     path: Path,
     status: Status,
+    content: ContentId,
     runtime: runtime::Handle,
     /// Held for a note, never over anything that waits.
     streams: Mutex<Streams>,
+    /// Who hears of reads that nobody was asked for.
+    worker: Arc<dyn Service>,
+    /// Such reads, and their bytes, of which it has not heard.
+    repeated: AtomicU64,
+    repeated_bytes: AtomicU64,
 }
 
 impl Handle {
@@ -48,6 +63,28 @@ impl Handle {
     fn note(&self, range: ByteRange) -> u64 {
         self.streams.lock().unwrap_or_else(PoisonError::into_inner).note(range)
     }
+
+    /// Counts a read that nobody was asked for.
+    fn count_repeated(&self, bytes: u64) {
+        self.repeated_bytes.fetch_add(bytes, Ordering::Relaxed);
+        if self.repeated.fetch_add(1, Ordering::Relaxed) + 1 >= REPEATED_MAX {
+            self.tell_repeated();
+        }
+    }
+
+    fn tell_repeated(&self) {
+        let reads = self.repeated.swap(0, Ordering::Relaxed);
+        let bytes = self.repeated_bytes.swap(0, Ordering::Relaxed);
+        if reads + bytes > 0 {
+            self.worker.note(RepeatedReads { mount: self.path.mount.clone(), reads, bytes });
+        }
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.tell_repeated();
+    }
 }
 
 impl Filesystem {
@@ -59,11 +96,16 @@ impl Filesystem {
     pub async fn open(&self, path: &Path) -> Result<Handle> {
         let request = StatRequest { path: path.clone(), attributes: false };
         let status = self.stat(request).await?.status;
+        let file = self.file_id(path)?;
         Ok(Handle {
             path: path.clone(),
+            content: ContentId::new(file, &status.version),
             status,
             runtime: runtime::Handle::current(),
             streams: Mutex::default(),
+            worker: self.route.owner(file, SegmentIndex(0))?,
+            repeated: AtomicU64::new(0),
+            repeated_bytes: AtomicU64::new(0),
         })
     }
 
@@ -86,9 +128,32 @@ impl Filesystem {
         let asked = ByteRange::new(offset, offset.saturating_add(into.len() as u64));
         let Some(range) = Span::Range(asked).resolve(handle.status.length) else { return Ok(0) };
         let length = usize::try_from(range.length()).expect("no longer than the slice");
-        let ahead = handle.note(range).min(self.ahead_allowed());
-        self.fill(handle, range, ahead, &mut into[..length]).await?;
+        let (ahead, into) = (handle.note(range), &mut into[..length]);
+        if self.read_again(handle, range, into) {
+            handle.count_repeated(range.length());
+            return Ok(length);
+        }
+        handle.tell_repeated();
+        self.fill(handle, range, ahead.min(self.ahead_allowed()), into).await?;
         Ok(length)
+    }
+
+    /// Reads where somebody has read just now, without asking the worker; `false` when that can't
+    /// be done.
+    fn read_again(&self, handle: &Handle, range: ByteRange, into: &mut [u8]) -> bool {
+        let mut rest = into;
+        let mut at = range.start;
+        while at < range.end {
+            let end = range.end.min((at / WINDOW + 1) * WINDOW);
+            let part = ByteRange::new(at, end);
+            let (here, behind) = rest.split_at_mut((end - at) as usize);
+            let window = self.windows.get(handle.content, at);
+            if !window.is_some_and(|window| window.read(part, here)) {
+                return false;
+            }
+            (at, rest) = (end, behind);
+        }
+        true
     }
 
     /// Nothing is fetched ahead while half of the memory is taken.
@@ -120,7 +185,7 @@ impl Filesystem {
             while position < range.end {
                 let chunk = self.bounded(next_chunk(&mut body)).await?;
                 let done = usize::try_from(position - range.start).expect("within the slice");
-                match place(chunk, &mut into[done..])? {
+                match self.place(handle, chunk, &mut into[done..])? {
                     Placed::Bytes(count) => position += count as u64,
                     Placed::Corrupt(pages) => {
                         suspects = pages;
@@ -134,74 +199,34 @@ impl Filesystem {
         }
         Err(Error::corrupt(format!("{} fails its checksum again and again", handle.path)))
     }
+
+    /// Puts a chunk at the start of `into`.
+    fn place(&self, handle: &Handle, chunk: Chunk, into: &mut [u8]) -> Result<Placed> {
+        match chunk {
+            Chunk::Bytes(streamed) => {
+                let count = streamed.bytes.len();
+                let target = into.get_mut(..count).ok_or_else(too_long)?;
+                target.copy_from_slice(&streamed.bytes);
+                Ok(Placed::Bytes(count))
+            }
+            Chunk::Resident { extent, part } => {
+                let count = usize::try_from(part.length()).expect("chunks fit in memory");
+                let target = into.get_mut(..count).ok_or_else(too_long)?;
+                let window =
+                    self.windows.keep((handle.content, handle.status.length), &extent, part);
+                let blocks = window.as_ref().map(|window| &*window.blocks);
+                Ok(match Run::of(&extent, blocks).read(part, target) {
+                    Verified::Good => Placed::Bytes(count),
+                    Verified::Bad(pages) => Placed::Corrupt(pages),
+                })
+            }
+        }
+    }
 }
 
 enum Placed {
     Bytes(usize),
     Corrupt(Vec<larder_core::PageIndex>),
-}
-
-/// Puts a chunk at the start of `into`.
-fn place(chunk: Chunk, into: &mut [u8]) -> Result<Placed> {
-    match chunk {
-        Chunk::Bytes(streamed) => {
-            let count = streamed.bytes.len();
-            let target = into.get_mut(..count).ok_or_else(too_long)?;
-            target.copy_from_slice(&streamed.bytes);
-            Ok(Placed::Bytes(count))
-        }
-        Chunk::Resident { extent, part } => {
-            let count = usize::try_from(part.length()).expect("chunks fit in memory");
-            let target = into.get_mut(..count).ok_or_else(too_long)?;
-            Ok(match read_part(&extent, part, target) {
-                Verified::Good => Placed::Bytes(count),
-                Verified::Bad(pages) => Placed::Corrupt(pages),
-            })
-        }
-    }
-}
-
-/// Reads `part` of an extent: straight into place when it is whole pages, else through a buffer
-/// for the pages that are cut, since a checksum covers a whole page.
-fn read_part(extent: &Extent, part: ByteRange, into: &mut [u8]) -> Verified {
-    let whole = page::align(part, extent.range.end);
-    if whole == part {
-        return load_here(extent, part, into);
-    }
-    let first_cut = ByteRange::new(part.start, part.end.min(next_page(part.start)));
-    let (head, rest) = into.split_at_mut(slice_length(first_cut));
-    if !first_cut.start.is_multiple_of(PAGE_SIZE) || first_cut.end == part.end {
-        if let bad @ Verified::Bad(_) = read_cut(extent, first_cut, head) {
-            return bad;
-        }
-        let tail = ByteRange::new(first_cut.end, part.end);
-        return if tail.is_empty() { Verified::Good } else { read_part(extent, tail, rest) };
-    }
-    let last_start = part.end - part.end % PAGE_SIZE;
-    let (pages, cut) = into.split_at_mut(slice_length(ByteRange::new(part.start, last_start)));
-    if let bad @ Verified::Bad(_) = load_here(extent, ByteRange::new(part.start, last_start), pages)
-    {
-        return bad;
-    }
-    read_cut(extent, ByteRange::new(last_start, part.end), cut)
-}
-
-/// Reads a part of one page through a page-sized buffer.
-fn read_cut(extent: &Extent, part: ByteRange, into: &mut [u8]) -> Verified {
-    let whole = page::align(part, extent.range.end);
-    let mut buffer = vec![0; slice_length(whole)];
-    let verdict = load_here(extent, whole, &mut buffer);
-    let from = slice_length(ByteRange::new(whole.start, part.start));
-    into.copy_from_slice(&buffer[from..from + into.len()]);
-    verdict
-}
-
-fn next_page(offset: u64) -> u64 {
-    offset - offset % PAGE_SIZE + PAGE_SIZE
-}
-
-fn slice_length(range: ByteRange) -> usize {
-    usize::try_from(range.length()).expect("chunks fit in memory")
 }
 
 fn too_long() -> Error {

@@ -12,9 +12,11 @@ pub mod filesystem;
 pub mod handle;
 pub mod jobs;
 mod local;
+mod part;
 mod prefetch;
 pub mod read;
 mod route;
+mod window;
 
 pub use directory::{DirectoryEntry, DirectoryPage, Found, Node};
 pub use filesystem::{Filesystem, Parts};

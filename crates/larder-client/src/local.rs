@@ -30,10 +30,7 @@ use larder_core::{
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 use tokio::sync::Semaphore;
 
-use crate::{
-    Filesystem, Handle,
-    extent::{Verified, verify},
-};
+use crate::{Filesystem, Handle, extent::Verified, part::Run};
 
 /// Up to here a file is checked on the caller's thread: a tenth of a millisecond.
 const CHECKED_HERE_MAX: u64 = 1 << 20;
@@ -258,7 +255,7 @@ fn check(extent: &Extent) -> Checked {
         if !read_from_memory(&extent.file, step.start, bytes) {
             return Checked::NotInMemory;
         }
-        if let Verified::Bad(pages) = verify(extent, step, bytes) {
+        if let Verified::Bad(pages) = Run::of(extent, None).verify(step, bytes) {
             bad.extend(pages);
         }
         start = step.end;

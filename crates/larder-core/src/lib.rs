@@ -25,7 +25,7 @@ pub mod version;
 pub use checksum::crc32c;
 pub use clock::{Clock, UnixMillis};
 pub use error::{Error, ErrorKind, Result};
-pub use extent::Extent;
+pub use extent::{Extent, Generations, Validity};
 pub use file_id::{ContentId, FileId};
 pub use freshness::Freshness;
 pub use memory::{Lease, MemoryBudget};

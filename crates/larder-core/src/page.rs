@@ -13,6 +13,9 @@ pub const PAGE_SIZE: u64 = 64 << 10;
 pub const SEGMENT_SIZE: u64 = 16 << 20;
 /// Pages of a segment.
 pub const SEGMENT_PAGES: u32 = (SEGMENT_SIZE / PAGE_SIZE) as u32;
+
+/// Extents end where a run of so many pages, counted from the start of the file, does: 4 MiB.
+pub const EXTENT_PAGES: u32 = 64;
 /// The longest file Larder addresses: page indexes have 32 bits.
 pub const FILE_LENGTH_MAX: u64 = PAGE_SIZE * u32::MAX as u64;
 

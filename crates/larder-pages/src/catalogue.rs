@@ -7,13 +7,13 @@
 //! queues, and an entry of 12 bytes in a map; per content 48 bytes and a map entry of 32.
 //! Checksums are not here but in the segment's record.
 //!
-//! A *pin* keeps a segment from eviction while a reader holds an extent of it, or a fill writes
-//! into it. Removing a content does not wait for pins: its file is unlinked at once, and what it
+//! A *pin* ([`crate::pin`]) keeps a segment from eviction while a reader holds an extent of it, or
+//! a fill writes into it. Removing a content does not wait for pins: its file is unlinked at once, and what it
 //! took is given back when the last pin goes, because only then are the blocks free.
 
 use std::{collections::HashMap, ops::Range, sync::Arc};
 
-use larder_core::{Clock, ContentId, Metrics, SegmentIndex};
+use larder_core::{Clock, ContentId, Generations, Metrics, SegmentIndex};
 
 use crate::{
     IndexKey,
@@ -22,12 +22,16 @@ use crate::{
     lane::Lane,
     page_set::{BLOCK, PageSet},
     segment::{Begun, Evicted, Filled, Found, NewSegment, Pinned, Removed},
-    slab::{Number, Shelves},
+    slab::Shelves,
 };
 
 /// Each segment is charged one block more than its pages: the file system's map of a scattered
 /// file takes blocks too, at most one for each segment (340 extents to a block on ext4).
 pub(crate) const SEGMENT_OVERHEAD: u64 = BLOCK;
+
+/// Groups of contents that have a generation each: an eviction ends what readers of one in so
+/// many contents hold.
+const GENERATIONS: usize = 256;
 
 const NONE: u32 = u32::MAX;
 
@@ -50,9 +54,9 @@ pub(crate) struct Resident {
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Segment {
-    resident: u32,
+    pub(crate) resident: u32,
     index: u32,
-    pages: PageSet,
+    pub(crate) pages: PageSet,
     /// The next and the previous segment of the same content, in no order.
     next: u32,
     previous: u32,
@@ -81,7 +85,7 @@ pub(crate) struct Catalogue {
     residents_free: Vec<u32>,
     pub(crate) by_content: HashMap<ContentId, u32>,
     pub(crate) segments: Vec<Segment>,
-    segments_free: Vec<u32>,
+    pub(crate) segments_free: Vec<u32>,
     by_segment: HashMap<(u32, u32), u32>,
     pub(crate) leaving: HashMap<u32, Leaving>,
     pub(crate) policy: Policy,
@@ -89,6 +93,9 @@ pub(crate) struct Catalogue {
     incarnations: u64,
     /// Segments that were ever read, each time counted.
     pub(crate) reads: u64,
+    /// What tells readers who look no more that something left. Each change here that takes
+    /// anything out ends it first.
+    pub(crate) generations: Arc<Generations>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) clock: Clock,
 }
@@ -111,6 +118,7 @@ impl Catalogue {
             smalls: Shelves::default(),
             incarnations: 0,
             reads: 0,
+            generations: Arc::new(Generations::new(GENERATIONS)),
             metrics,
             clock,
         }
@@ -178,44 +186,6 @@ impl Catalogue {
             .iter()
             .filter(|resident| resident.segments > 0 && resident.directory == directory);
         (here.map(|resident| resident.content).collect(), end < self.residents.len())
-    }
-
-    /// Pins a segment if it has any page of `wanted`, and notes that it was read.
-    pub(crate) fn pin(&mut self, key: IndexKey, wanted: Range<u32>) -> Option<Pinned> {
-        let pinned = self.hold(key, wanted)?;
-        self.reads += 1;
-        let lane = self.lane_of(pinned.slot.0);
-        self.policy.touch(pinned.slot, lane);
-        Some(pinned)
-    }
-
-    /// The same for who looks after a segment rather than reads it.
-    pub(crate) fn hold(&mut self, key: IndexKey, wanted: Range<u32>) -> Option<Pinned> {
-        let slot = self.slot_of(key)?;
-        let segment = &mut self.segments[slot as usize];
-        let pages = segment.pages.within(wanted);
-        if pages.is_empty() {
-            return None;
-        }
-        segment.pins += 1;
-        let directory = self.residents[segment.resident as usize].directory;
-        Some(Pinned { slot: Slot(slot), directory, pages })
-    }
-
-    /// Undoes one pin; `true` when a small file's slot waits to be freed since.
-    pub(crate) fn unpin(&mut self, slot: Slot) -> bool {
-        if let Some(number) = slot.as_small() {
-            return self.let_go_small(Number(number));
-        }
-        let segment = &mut self.segments[slot.0 as usize];
-        segment.pins -= 1;
-        let resident = segment.resident;
-        let is_leaving = segment.pins == 0 && !self.is_listed(slot.0);
-        if is_leaving {
-            self.segments_free.push(slot.0);
-            self.wait_less(resident);
-        }
-        false
     }
 
     /// Whether the file of this incarnation is still the content's file.
@@ -304,6 +274,7 @@ impl Catalogue {
         if segment.pins > 0 {
             return None;
         }
+        self.outdate(key.content);
         let resident = self.residents[segment.resident as usize];
         let bytes = self.weight(slot);
         let lane = self.lane_of(slot);
@@ -324,6 +295,7 @@ impl Catalogue {
     /// [`Catalogue::unlinked`]; until then, and until the last pin goes, its bytes stay taken.
     pub(crate) fn remove(&mut self, content: ContentId) -> Option<Removed> {
         let at = self.by_content.remove(&content)?;
+        self.outdate(content);
         let resident = self.residents[at as usize];
         let mut removed = Removed {
             directory: resident.directory,
@@ -362,6 +334,7 @@ impl Catalogue {
     /// and gives back what this returns.
     pub(crate) fn drop_pages(&mut self, key: IndexKey, pages: &PageSet) -> u64 {
         let Some(slot) = self.slot_of(key) else { return 0 };
+        self.outdate(key.content);
         let before = self.weight(slot);
         let segment = &mut self.segments[slot as usize];
         segment.pages = segment.pages.minus(pages);
@@ -441,12 +414,12 @@ impl Catalogue {
         self.lane(directory).segments -= 1;
     }
 
-    fn is_listed(&self, slot: u32) -> bool {
+    pub(crate) fn is_listed(&self, slot: u32) -> bool {
         let segment = &self.segments[slot as usize];
         self.by_segment.get(&(segment.resident, segment.index)) == Some(&slot)
     }
 
-    fn wait_less(&mut self, resident: u32) {
+    pub(crate) fn wait_less(&mut self, resident: u32) {
         let Some(leaving) = self.leaving.get_mut(&resident) else { return };
         leaving.waits -= 1;
         if leaving.waits == 0 {

@@ -73,6 +73,7 @@ impl Catalogue {
 
     /// From now on the content belongs to this class. Its record says so when it is next written.
     pub(crate) fn classify(&mut self, content: ContentId, class: Class) {
+        self.outdate(content);
         if self.classify_small(content, class) {
             return;
         }
@@ -165,6 +166,7 @@ impl Catalogue {
 
     /// From now on these rules hold.
     pub(crate) fn set_classes(&mut self, rules: &[ClassRule]) -> larder_core::Result<()> {
+        self.generations.end_all();
         self.classes.set(rules)
     }
 }

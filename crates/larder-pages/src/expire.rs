@@ -5,7 +5,8 @@
 //! Readers do not wait for it, for a content whose time is over is a miss at once
 //! ([`Catalogue::find_readable`](crate::catalogue::Catalogue::find_readable)); this gives back its
 //! room. A sweep over the catalogue takes its lock for a window at a time, and the thread rests at
-//! least a hundred times as long as a sweep took.
+//! least a hundred times as long as a sweep took. It also ends, once a second, what readers may
+//! read without asking here ([`Validity`](larder_core::Validity)).
 
 use std::time::Duration;
 
@@ -19,10 +20,10 @@ use crate::{
     shelf::Shelf,
 };
 
-/// The least rest between two sweeps.
-const REST_MIN: Duration = Duration::from_secs(1);
-/// The most, however long a sweep takes.
-const REST_MAX: Duration = Duration::from_secs(60);
+/// The least rest between two sweeps, and for so long readers may go on without asking here.
+const TICK: Duration = Duration::from_secs(1);
+/// The most ticks between two sweeps, however long one takes.
+const REST_MAX: u32 = 60;
 /// A sweep takes at most one part in so many of the time.
 const REST_FACTOR: u32 = 100;
 /// So many segments or contents are dropped for a quota in one go.
@@ -30,13 +31,23 @@ const TRIM_MAX: u32 = 1024;
 
 /// Works until the store closes.
 pub(crate) fn run(shelf: &Shelf) {
-    let mut rest = REST_MIN;
-    while !shelf.queue.rest(rest) {
-        let begun = shelf.clock.elapsed();
-        sweep(shelf);
-        let took = shelf.clock.elapsed().saturating_sub(begun);
-        rest = (took * REST_FACTOR).clamp(REST_MIN, REST_MAX);
+    let mut rest = 1;
+    while !shelf.queue.rest(TICK) {
+        // Who reads the same again and again is noted, and its pages stay, once a tick.
+        shelf.catalogue().generations.end_all();
+        rest -= 1;
+        if rest == 0 {
+            let begun = shelf.clock.elapsed();
+            sweep(shelf);
+            let took = shelf.clock.elapsed().saturating_sub(begun);
+            rest = ticks(took * REST_FACTOR);
+        }
     }
+}
+
+fn ticks(time: Duration) -> u32 {
+    let ticks = time.as_millis().div_ceil(TICK.as_millis());
+    u32::try_from(ticks).map_or(REST_MAX, |ticks| ticks.clamp(1, REST_MAX))
 }
 
 fn sweep(shelf: &Shelf) {

@@ -26,6 +26,7 @@ mod lookup;
 mod open;
 mod page_bytes;
 mod page_set;
+mod pin;
 mod quota;
 mod record;
 mod recover;

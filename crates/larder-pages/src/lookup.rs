@@ -5,55 +5,23 @@
 //! cached), join consecutive pages. Whatever goes wrong on the way is a gap, never an error; the
 //! fill threads are asked for a second look.
 
-use std::{
-    any::Any,
-    fs::File,
-    ops::Range,
-    sync::{Arc, Mutex},
-};
+use std::{any::Any, fs::File, ops::Range, sync::Arc};
 
 use larder_core::{
-    ByteRange, ContentId, Extent, PAGE_SIZE, SEGMENT_PAGES, SEGMENT_SIZE, SegmentIndex,
-    page::FILE_LENGTH_MAX, page::pages_of,
+    ByteRange, ContentId, Extent, PAGE_SIZE, SEGMENT_PAGES, SEGMENT_SIZE, SegmentIndex, Validity,
+    page::{EXTENT_PAGES, FILE_LENGTH_MAX, pages_of},
 };
 
 use crate::{
     IndexKey, Piece, Presence,
-    catalogue::Catalogue,
-    evict::Slot,
-    fill::Queue,
+    page_set::PageSet,
+    pin::Pin,
     record::Record,
     recover,
     segment::Found,
-    shelf::{Shelf, Trouble, lock},
+    shelf::{Shelf, Trouble},
     slab,
 };
-
-/// The most pages of one extent: 4 MiB.
-const EXTENT_PAGES_MAX: u32 = 64;
-
-/// Keeps a segment or a small file from eviction until dropped.
-pub(crate) struct Pin {
-    catalogue: Arc<Mutex<Catalogue>>,
-    queue: Arc<Queue>,
-    slot: Slot,
-}
-
-impl Pin {
-    /// Takes over a pin that the catalogue gave.
-    pub(crate) fn new(shelf: &Shelf, slot: Slot) -> Self {
-        Self { catalogue: Arc::clone(&shelf.catalogue), queue: Arc::clone(&shelf.queue), slot }
-    }
-}
-
-impl Drop for Pin {
-    fn drop(&mut self) {
-        let waits = lock(&self.catalogue).unpin(self.slot);
-        if waits {
-            self.queue.sweep();
-        }
-    }
-}
 
 /// Answers one range.
 pub(crate) fn get(shelf: &Shelf, content: ContentId, length: u64, range: ByteRange) -> Vec<Piece> {
@@ -110,7 +78,8 @@ struct Resident {
     file: Arc<File>,
     record: Arc<Record>,
     hold: Arc<dyn Any + Send + Sync>,
-    runs: Vec<Range<u32>>,
+    validity: Option<Validity>,
+    pages: PageSet,
 }
 
 impl Wanted {
@@ -127,6 +96,7 @@ impl Wanted {
             return Err(if loading { Absent::Segment } else { Absent::Content });
         };
         let pinned = catalogue.pin(key, self.window.clone()).ok_or(Absent::Segment)?;
+        let validity = catalogue.validity(key.content, found.class);
         drop(catalogue);
         let hold = Pin::new(shelf, pinned.slot);
         let file = self.file(shelf, found)?;
@@ -143,7 +113,7 @@ impl Wanted {
         if pages != pinned.pages {
             shelf.queue.check(key);
         }
-        Ok(Resident { file, record, hold: Arc::new(hold), runs: pages.runs(EXTENT_PAGES_MAX) })
+        Ok(Resident { file, record, hold: Arc::new(hold), validity, pages })
     }
 
     fn file(&self, shelf: &Shelf, found: Found) -> Result<Arc<File>, Absent> {
@@ -169,18 +139,18 @@ impl Answer {
     fn segment(&mut self, wanted: &Wanted, resident: &Resident) {
         let first = wanted.key.segment.first_page().0;
         let mut at = wanted.asked.start;
-        for run in &resident.runs {
-            let range = bytes_of(first, run, wanted.length);
+        for run in resident.pages.runs(EXTENT_PAGES) {
+            let range = bytes_of(first, &run, wanted.length);
             let Some(part) = range.overlap(wanted.asked) else { continue };
             self.gap(ByteRange { start: at, end: part.start });
             at = part.end;
-            let checksums = run.clone().filter_map(|page| resident.record.checksum(page));
             let extent = Extent {
                 file: Arc::clone(&resident.file),
                 offset: range.start,
                 range,
-                checksums: checksums.collect(),
+                checksums: resident.record.checksums(run).into(),
                 hold: Some(Arc::clone(&resident.hold)),
+                validity: resident.validity.clone(),
             };
             self.pieces.push(Piece::Resident { extent, part });
         }

@@ -70,23 +70,36 @@ impl PageSet {
 
     /// The members within `window`.
     pub(crate) fn within(&self, window: Range<u32>) -> Self {
-        self.iter().filter(|page| window.contains(page)).collect()
+        self.and(&Self::of(window))
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = u32> + '_ {
-        (0..SEGMENT_PAGES).filter(|page| self.contains(*page))
+        self.runs(SEGMENT_PAGES).flatten()
     }
 
-    /// The members as runs of consecutive pages, each at most `longest` pages.
-    pub(crate) fn runs(&self, longest: u32) -> Vec<Range<u32>> {
-        let mut runs: Vec<Range<u32>> = Vec::new();
-        for page in self.iter() {
-            match runs.last_mut() {
-                Some(run) if run.end == page && run.end - run.start < longest => run.end += 1,
-                _ => runs.push(page..page + 1),
+    /// The members as runs of consecutive pages, in order. None crosses a multiple of `longest`.
+    pub(crate) fn runs(&self, longest: u32) -> impl Iterator<Item = Range<u32>> + '_ {
+        let mut at = 0;
+        std::iter::from_fn(move || {
+            let start = self.next(at, true)?;
+            let border = (start / longest + 1) * longest;
+            let end = self.next(start, false).unwrap_or(SEGMENT_PAGES).min(border);
+            at = end;
+            Some(start..end)
+        })
+    }
+
+    /// The first page from `from` on that is a member, or is not.
+    fn next(&self, from: u32, is_member: bool) -> Option<u32> {
+        let mut mask = !below(from % 64);
+        for word in from as usize / 64..WORDS {
+            let bits = if is_member { self.0[word] } else { !self.0[word] } & mask;
+            if bits != 0 {
+                return Some(word as u32 * 64 + bits.trailing_zeros());
             }
+            mask = u64::MAX;
         }
-        runs
+        None
     }
 
     /// What the pages take on disk, in a content of `length` bytes.
@@ -148,7 +161,12 @@ mod tests {
     #[test]
     fn runs_and_ranks() {
         let set: PageSet = [0, 1, 2, 3, 63, 64, 255].into_iter().collect();
-        assert_eq!(set.runs(3), vec![0..3, 3..4, 63..65, 255..256]);
+        let runs = |longest| set.runs(longest).collect::<Vec<_>>();
+        assert_eq!(runs(3), [0..3, 3..4, 63..65, 255..256]);
+        assert_eq!(runs(64), [0..4, 63..64, 64..65, 255..256]);
+        assert_eq!(runs(SEGMENT_PAGES), [0..4, 63..65, 255..256]);
+        assert_eq!(PageSet::all().runs(SEGMENT_PAGES).collect::<Vec<_>>(), [0..SEGMENT_PAGES]);
+        assert_eq!(PageSet::default().runs(1).next(), None);
         assert_eq!(set.rank(0), 0);
         assert_eq!(set.rank(64), 5);
         assert_eq!(set.rank(255), 6);

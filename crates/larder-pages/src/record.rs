@@ -8,6 +8,8 @@
 //! class u64 · admission u32, in Unix seconds · one CRC-32C u32 per page of the set, in order ·
 //! CRC-32C u32 of all before it and of the key. Version 1 had neither class nor admission.
 
+use std::ops::Range;
+
 use larder_core::crc32c;
 
 use crate::{
@@ -51,6 +53,12 @@ impl Record {
     pub(crate) fn checksum(&self, page: u32) -> Option<u32> {
         let claimed = self.pages.contains(page);
         claimed.then(|| self.checksums[self.pages.rank(page)])
+    }
+
+    /// The checksums of consecutive pages, all of which the record claims.
+    pub(crate) fn checksums(&self, run: Range<u32>) -> &[u32] {
+        let from = self.pages.rank(run.start);
+        &self.checksums[from..from + run.len()]
     }
 
     /// Claims `page`, or corrects its checksum.
@@ -163,6 +171,7 @@ mod tests {
         assert_eq!(Record::parse(&KEY, &bytes), Some(record()));
         assert_eq!(record().checksum(64), Some(64 * 11));
         assert_eq!(record().checksum(65), None);
+        assert_eq!(record().checksums(64..65), [64 * 11]);
         let other = IndexKey { segment: SegmentIndex(2), ..KEY };
         assert_eq!(Record::parse(&other, &bytes), None);
     }

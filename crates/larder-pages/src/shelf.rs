@@ -137,7 +137,7 @@ impl Shelf {
     /// Nothing is served or changed any more.
     pub(crate) fn set_closed(&self) {
         self.closed.store(true, Ordering::Release);
-        let _catalogue = self.catalogue();
+        self.catalogue().generations.end_all();
         self.loaded.notify_all();
     }
 
@@ -377,6 +377,7 @@ impl Shelf {
                 return;
             }
             lane.fault = Some(error.to_string());
+            catalogue.generations.end_all();
         }
         self.metrics.cache_directory_faults.inc();
         let path = self.root(directory).display();

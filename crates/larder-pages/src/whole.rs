@@ -122,5 +122,6 @@ fn join(pieces: Vec<Piece>, length: u64, share: Share) -> Option<Extent> {
         range: ByteRange::new(0, length),
         checksums: checksums.into(),
         hold: Some(Arc::new(Held { _segments: segments, _share: share })),
+        validity: None,
     })
 }

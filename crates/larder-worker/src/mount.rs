@@ -83,6 +83,11 @@ impl Counters {
         self.reads[&outcome].inc();
     }
 
+    /// Counts reads of what was resident.
+    pub(crate) fn hits(&self, reads: u64) {
+        self.reads[&Outcome::Hit].inc_by(reads);
+    }
+
     /// How many reads ended so.
     pub(crate) fn reads(&self, outcome: Outcome) -> u64 {
         self.reads[&outcome].get()

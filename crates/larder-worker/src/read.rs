@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures::{StreamExt, stream::try_unfold};
 use larder_cluster::wire::{
     body::{Body, Chunk, StreamedBytes},
-    message::{Outcome, ReadHead, ReadReply, ReadRequest},
+    message::{Outcome, ReadHead, ReadReply, ReadRequest, RepeatedReads},
 };
 use larder_core::{ByteRange, ContentId, Error, Lease, Path, Result, SEGMENT_SIZE, Status, page};
 use larder_pages::{Access, Piece};
@@ -50,6 +50,15 @@ impl Worker {
         mount.counters.read(outcome);
         let head = ReadHead { status: opened.status, age, range, outcome };
         Ok(ReadReply { head, body: walk.into_body() })
+    }
+
+    /// Reads of resident pages that a client did without asking. The advisor hears of a page only
+    /// when it is asked for: what a reader has at hand is read from no cache of whatever size.
+    pub(crate) fn count_repeated(&self, repeated: &RepeatedReads) {
+        // A mount that is gone counts no more.
+        let Ok(mount) = self.mounts.get(&repeated.mount) else { return };
+        mount.counters.hits(repeated.reads);
+        mount.counters.from_cache.inc_by(repeated.bytes);
     }
 
     /// A handle's version: as old as what is known of it, if that is the same version.

@@ -13,8 +13,8 @@ use larder_cluster::{
     wire::{
         message::{
             CacheRequest, DiskReport, Explanation, FreeReply, FreeRequest, ListReply, ListRequest,
-            LoadReply, LoadRequest, PartReply, PartRequest, ReadReply, ReadRequest, StatReply,
-            StatRequest, WholeRequest, WorkerReport,
+            LoadReply, LoadRequest, PartReply, PartRequest, ReadReply, ReadRequest, RepeatedReads,
+            StatReply, StatRequest, WholeRequest, WorkerReport,
         },
         service::Service,
     },
@@ -134,6 +134,10 @@ impl Service for Worker {
 
     async fn read(&self, request: ReadRequest) -> Result<ReadReply> {
         self.answer_read(request).await
+    }
+
+    fn note(&self, reads: RepeatedReads) {
+        self.count_repeated(&reads);
     }
 
     async fn whole(&self, request: WholeRequest) -> Result<Option<Extent>> {

@@ -8,3 +8,4 @@ mod directories;
 mod local;
 mod pantry;
 mod reads;
+mod small_reads;

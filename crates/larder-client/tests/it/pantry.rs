@@ -6,6 +6,7 @@ use std::{
     collections::BTreeMap,
     fs::File,
     io::Write,
+    os::unix::fs::FileExt,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -23,15 +24,15 @@ use larder_cluster::{
         message::{
             CacheRequest, DiskReport, Explanation, FreeReply, FreeRequest, ListEntry, ListPage,
             ListReply, ListRequest, ListStart, LoadReply, LoadRequest, Outcome, PartReply,
-            PartRequest, ReadHead, ReadReply, ReadRequest, StatReply, StatRequest, WholeRequest,
-            WorkerReport,
+            PartRequest, ReadHead, ReadReply, ReadRequest, RepeatedReads, StatReply, StatRequest,
+            WholeRequest, WorkerReport,
         },
         service::Service,
     },
 };
 use larder_core::{
-    ByteRange, Clock, Error, Extent, Freshness, Key, MemoryBudget, Metrics, MountName, PAGE_SIZE,
-    PageIndex, Path, Result, Status, UnixMillis, Version, crc32c, page,
+    ByteRange, Clock, Error, Extent, Freshness, Generations, Key, MemoryBudget, Metrics, MountName,
+    PAGE_SIZE, PageIndex, Path, Result, Status, UnixMillis, Version, crc32c, page,
 };
 
 #[derive(Debug, Default)]
@@ -47,6 +48,10 @@ pub(crate) struct Pantry {
     pub(crate) whole: Mutex<bool>,
     /// Loads never end.
     pub(crate) loads_hang: Mutex<bool>,
+    /// Extents tell whether they are still valid.
+    pub(crate) generations: Mutex<Option<Arc<Generations>>>,
+    /// Repeated reads that were counted, and their bytes.
+    pub(crate) repeated: Mutex<(u64, u64)>,
 }
 
 #[derive(Debug, Clone)]
@@ -127,6 +132,7 @@ impl Pantry {
             range: whole,
             checksums: Box::new([checksum]),
             hold: None,
+            validity: self.generations.lock().unwrap().as_ref().map(|all| all.present(0)),
         };
         Chunk::Resident { extent, part }
     }
@@ -143,6 +149,9 @@ impl Service for Pantry {
         self.reads.lock().unwrap().push(request.clone());
         self.rotten.lock().unwrap().retain(|page| !request.suspects.contains(page));
         let jar = self.jar(&request.path)?;
+        if !request.suspects.is_empty() {
+            jar.file.write_all_at(&jar.bytes, 0).unwrap();
+        }
         let range = request.span.resolve(jar.status.length);
         let asked = range.unwrap_or(ByteRange::new(0, 0));
         let pages = page::pages_of(asked).map(PageIndex);
@@ -189,6 +198,11 @@ impl Service for Pantry {
         Ok(ListReply { page: Arc::new(page), age: Duration::ZERO })
     }
 
+    fn note(&self, reads: RepeatedReads) {
+        let mut repeated = self.repeated.lock().unwrap();
+        *repeated = (repeated.0 + reads.reads, repeated.1 + reads.bytes);
+    }
+
     async fn whole(&self, request: WholeRequest) -> Result<Option<Extent>> {
         let jar = self.jar(&request.path)?;
         if jar.status.version != request.status.version || !*self.whole.lock().unwrap() {
@@ -196,7 +210,7 @@ impl Service for Pantry {
         }
         let range = ByteRange::new(0, jar.status.length);
         let checksums = jar.bytes.chunks(PAGE).map(crc32c).collect();
-        Ok(Some(Extent { file: jar.file, offset: 0, range, checksums, hold: None }))
+        Ok(Some(Extent { file: jar.file, offset: 0, range, checksums, hold: None, validity: None }))
     }
 
     async fn part(&self, _request: PartRequest) -> Result<Option<PartReply>> {

@@ -81,6 +81,18 @@ pub struct ReadRequest {
     pub suspects: Vec<PageIndex>,
 }
 
+/// Reads that a client answered from extents it had been given before, so that they are counted
+/// with the others.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RepeatedReads {
+    /// Of which mount.
+    pub mount: MountName,
+    /// How many there were.
+    pub reads: u64,
+    /// The bytes of them all.
+    pub bytes: u64,
+}
+
 /// Asks for one version of a file as one local file.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct WholeRequest {

@@ -8,8 +8,8 @@ use larder_core::{Extent, Result};
 
 use super::message::{
     CacheRequest, DiskReport, Explanation, FreeReply, FreeRequest, ListReply, ListRequest,
-    LoadReply, LoadRequest, PartReply, PartRequest, ReadReply, ReadRequest, StatReply, StatRequest,
-    WholeRequest, WorkerReport,
+    LoadReply, LoadRequest, PartReply, PartRequest, ReadReply, ReadRequest, RepeatedReads,
+    StatReply, StatRequest, WholeRequest, WorkerReport,
 };
 
 /// What a worker answers. Implemented by the worker itself and by each transport that reaches
@@ -20,6 +20,8 @@ pub trait Service: Send + Sync + Debug {
     async fn stat(&self, request: StatRequest) -> Result<StatReply>;
     /// Bytes of one version of a file.
     async fn read(&self, request: ReadRequest) -> Result<ReadReply>;
+    /// Counts reads that the client answered by itself. Waits for nothing.
+    fn note(&self, reads: RepeatedReads);
     /// A local file that is an exact copy of one version, as one extent at its start, if the
     /// worker has one and can pass it on (a Unix socket passes the descriptor, TCP answers
     /// `None`). Asks no store. The receiver compares the checksums, as with any extent.

@@ -22,7 +22,8 @@ use larder_client::{
     message::{
         CacheRequest, DiskReport, Explanation, FreeReply, FreeRequest, ListEntry, ListPage,
         ListReply, ListRequest, ListStart, LoadReply, LoadRequest, Outcome, PartReply, PartRequest,
-        ReadHead, ReadReply, ReadRequest, StatReply, StatRequest, WholeRequest, WorkerReport,
+        ReadHead, ReadReply, ReadRequest, RepeatedReads, StatReply, StatRequest, WholeRequest,
+        WorkerReport,
     },
 };
 use larder_cluster::{
@@ -231,6 +232,8 @@ impl Service for Store {
         Ok(ListReply { page: Arc::new(self.page(&request)), age: Duration::ZERO })
     }
 
+    fn note(&self, _reads: RepeatedReads) {}
+
     async fn whole(&self, request: WholeRequest) -> Result<Option<Extent>> {
         let key = request.path.key.as_str();
         let Some((file, hold)) = self.local.lock().unwrap().get(key).cloned() else {
@@ -242,7 +245,7 @@ impl Service for Store {
         let bytes = self.objects.lock().unwrap()[key].bytes.clone();
         let range = ByteRange::new(0, bytes.len() as u64);
         let checksums = bytes.chunks(65536).map(crc32c).collect();
-        Ok(Some(Extent { file, offset: 0, range, checksums, hold: Some(hold) }))
+        Ok(Some(Extent { file, offset: 0, range, checksums, hold: Some(hold), validity: None }))
     }
 
     async fn part(&self, _: PartRequest) -> Result<Option<PartReply>> {

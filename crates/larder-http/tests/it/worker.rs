@@ -12,8 +12,8 @@ use larder_client::{
     message::{
         CacheRequest, DiskReport, Explanation, FreeReply, FreeRequest, ListEntry, ListPage,
         ListReply, ListRequest, LoadReply, LoadRequest, MountReport, Outcome, PartReply,
-        PartRequest, ReadHead, ReadReply, ReadRequest, StatReply, StatRequest, WholeRequest,
-        WorkerReport,
+        PartRequest, ReadHead, ReadReply, ReadRequest, RepeatedReads, StatReply, StatRequest,
+        WholeRequest, WorkerReport,
     },
 };
 use larder_cluster::wire::{
@@ -83,6 +83,8 @@ impl Service for OneFile {
         let page = ListPage { entries, prefixes: Vec::new(), next: None };
         Ok(ListReply { page: Arc::new(page), age: Duration::ZERO })
     }
+
+    fn note(&self, _reads: RepeatedReads) {}
 
     async fn whole(&self, _: WholeRequest) -> Result<Option<Extent>> {
         Ok(None)

@@ -283,6 +283,7 @@ impl Writing<'_> {
             Err(failed) => failed,
         };
         let reason = self.judge(directory, &failed);
+        self.shelf.catalogue().outdate(self.key.content);
         // What can't be freed takes the directory out of service, so its account may be cleared.
         if let Err(error) = punch(self.shelf.root(directory), self.key, &self.set) {
             self.shelf.fault(directory, &error);

@@ -31,6 +31,11 @@ impl Catalogue {
     }
 
     /// Whether a small file is not given out any more.
+    /// The class of a small file.
+    pub(super) fn class_of_small(&self, number: Number) -> ClassNumber {
+        self.smalls.class_of(number).0
+    }
+
     pub(super) fn is_small_expired(&self, found: &SmallFound) -> bool {
         let (class, admitted) = self.smalls.class_of(found.number);
         self.classes.is_expired(class, admitted, || self.clock.now())

@@ -5,10 +5,10 @@ use std::{io, os::unix::fs::FileExt, sync::Arc};
 
 use larder_core::{ByteRange, ContentId, Error, Extent, PageIndex, Result, SegmentIndex, crc32c};
 
-use super::{is_small, resident::Held};
+use super::{Number, is_small, resident::Held};
 use crate::{
     IndexKey, Piece,
-    lookup::Pin,
+    pin::Pin,
     shelf::{Shelf, Trouble},
 };
 
@@ -22,7 +22,12 @@ pub(crate) fn get(
     if !is_small(length) || asked.is_empty() {
         return None;
     }
-    let held = shelf.catalogue().hold_small(content, length)?;
+    let (held, validity) = {
+        let mut catalogue = shelf.catalogue();
+        let held = catalogue.hold_small(content, length)?;
+        let class = held.slot.as_small().map(|number| catalogue.class_of_small(Number(number)));
+        (held, class.and_then(|class| catalogue.validity(content, class)))
+    };
     let hold = Pin::new(shelf, held.slot);
     let file = match shelf.slab_descriptor(&held) {
         Ok(file) => file,
@@ -39,6 +44,7 @@ pub(crate) fn get(
         range,
         checksums: [held.entry.checksum].into(),
         hold: Some(Arc::new(hold)),
+        validity,
     };
     Some(Piece::Resident { extent, part: asked.overlap(range)? })
 }

@@ -357,6 +357,7 @@ impl Catalogue {
 
     pub(super) fn unlist_small(&mut self, number: Number, why: Leave) {
         let content = self.smalls.small(number).entry().content;
+        self.outdate(content);
         let directory = self.smalls.slab(number.slab()).directory;
         let (slot, lane) = (Slot::small(number.0), self.small_lane(number));
         match why {

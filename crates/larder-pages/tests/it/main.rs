@@ -15,4 +15,5 @@ mod rules;
 mod scrub;
 mod small;
 mod store;
+mod validity;
 mod whole;

@@ -25,15 +25,39 @@ fn what_is_put_is_found_in_extents_and_gaps() {
     }
     let range = ByteRange { start: 70_000, end: length };
     let pieces = store.get(content(1), length, range);
-    assert_eq!(check(1, length, range, &pieces).good, [1, 2, 100, 255, 256, 320]);
+    assert_eq!(check(1, length, range, &pieces).good, [0, 1, 2, 100, 255, 256, 320]);
     let kinds: Vec<bool> = pieces.iter().map(|p| matches!(p, Piece::Gap(_))).collect();
     assert_eq!(kinds, [false, true, false, true, false, false, true, false]);
     let Piece::Resident { extent, part } = &pieces[0] else { panic!("page 1 is there") };
-    assert_eq!(extent.range, ByteRange { start: PAGE_SIZE, end: 3 * PAGE_SIZE });
+    assert_eq!(extent.range, ByteRange { start: 0, end: 3 * PAGE_SIZE }, "with those beside it");
     assert_eq!(part.start, 70_000);
     let presence = store.presence(content(1), length);
     assert_eq!((presence.pages, presence.bytes), (7, 6 * PAGE_SIZE + 5));
     assert_eq!(store.usage()[0].segments, 2);
+}
+
+#[test]
+fn an_extent_is_what_lies_around_within_4_mib() {
+    let directory = tempdir().unwrap();
+    let store = open(directory.path(), 64 * MIB, Arc::new(MemoryIndex::new()));
+    let length = 20 * MIB + 5;
+    let pages = (0..321).filter(|page| *page != 70);
+    put_all(&store, pages.map(|page| new_page(1, page, length)).collect());
+    let extents = |start, end| -> Vec<(u64, u64)> {
+        let pieces = store.get(content(1), length, ByteRange { start, end });
+        let ranges = pieces.iter().map(|piece| match piece {
+            Piece::Resident { extent, .. } => extent.range,
+            Piece::Gap(gap) => *gap,
+        });
+        ranges.map(|range| (range.start / PAGE_SIZE, range.end.div_ceil(PAGE_SIZE))).collect()
+    };
+    let page = |page: u64| page * PAGE_SIZE;
+    assert_eq!(extents(page(3) + 1, page(3) + 2), [(0, 64)]);
+    assert_eq!(extents(page(63), page(65)), [(0, 64), (64, 70)]);
+    assert_eq!(extents(page(70) + 5, page(70) + 6), [(70, 71)], "a gap is what was asked");
+    assert_eq!(extents(page(71), page(72)), [(71, 128)]);
+    assert_eq!(extents(page(255), page(257)), [(192, 256), (256, 320)]);
+    assert_eq!(extents(page(320), length), [(320, 321)]);
 }
 
 #[test]

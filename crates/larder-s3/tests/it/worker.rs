@@ -23,8 +23,8 @@ use larder_cluster::{
         message::{
             CacheRequest, DiskReport, Explanation, FreeReply, FreeRequest, ListEntry, ListPage,
             ListReply, ListRequest, ListStart, LoadReply, LoadRequest, Outcome, PartReply,
-            PartRequest, ReadHead, ReadReply, ReadRequest, StatReply, StatRequest, WholeRequest,
-            WorkerReport,
+            PartRequest, ReadHead, ReadReply, ReadRequest, RepeatedReads, StatReply, StatRequest,
+            WholeRequest, WorkerReport,
         },
         service::Service,
     },
@@ -191,6 +191,8 @@ impl Service for Memory {
         }
         Ok(ListReply { page: Arc::new(page), age: Duration::from_secs(3) })
     }
+
+    fn note(&self, _reads: RepeatedReads) {}
 
     async fn whole(&self, _: WholeRequest) -> Result<Option<Extent>> {
         Ok(None)

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use larder_cluster::{
     mounts::Prices,
     wire::{
-        message::{FreeRequest, LoadRequest, Outcome, StatRequest},
+        message::{FreeRequest, LoadRequest, Outcome, RepeatedReads, StatRequest},
         service::Service,
     },
 };
-use larder_core::{ByteRange, ErrorKind, PageIndex, Span};
+use larder_core::{ByteRange, ErrorKind, MountName, PageIndex, Span};
 
 use crate::kitchen::{Kitchen, Recipe, noise, open_worker, path, request};
 
@@ -185,4 +185,10 @@ async fn the_report_says_what_the_cache_saved() {
     assert_eq!((point.reads, point.reads_hit), (2, 1));
     assert_eq!(point.hit_ratio_by_requests(), Some(0.5));
     assert_eq!((point.streamed_read_bytes, point.loaded_bytes), (1000, 400_000));
+    let again = RepeatedReads { mount: path("point").mount, reads: 3, bytes: 500 };
+    kitchen.worker.note(again.clone());
+    kitchen.worker.note(RepeatedReads { mount: MountName::new("gone").unwrap(), ..again });
+    let repeated = mount().await;
+    assert_eq!((repeated.reads, repeated.reads_hit), (5, 4), "those that nobody was asked for");
+    assert_eq!(repeated.cache_read_bytes, point.cache_read_bytes + 500);
 }
