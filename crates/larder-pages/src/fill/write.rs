@@ -226,11 +226,13 @@ impl Writing<'_> {
     /// Takes a content off a directory that takes nothing more, so that it can begin anew
     /// elsewhere: one content lies in one directory.
     fn leave(&self, content: ContentId) {
+        fail::fail_point!("pages::leave");
         let _stripe = self.shelf.stripe(content);
         let found = {
             let mut catalogue = self.shelf.catalogue();
-            let found = catalogue.find(content);
-            found.map(|found| catalogue.lane(found.directory).fault.is_some())
+            let found = catalogue.find(content).map(|found| catalogue.lane(found.directory));
+            // Another fill of it may have done so, and lies elsewhere by now.
+            found.filter(|lane| !lane.takes_pages()).map(|lane| lane.fault.is_some())
         };
         match found {
             Some(true) => self.shelf.forget_content(content),
