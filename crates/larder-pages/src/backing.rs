@@ -30,6 +30,7 @@ macro_rules! fail_io {
         fail::fail_point!($name, |errno: Option<String>| Err(match errno.as_deref() {
             Some("ENOSPC") => rustix::io::Errno::NOSPC,
             Some("EROFS") => rustix::io::Errno::ROFS,
+            Some("EMFILE") => rustix::io::Errno::MFILE,
             _ => rustix::io::Errno::IO,
         }
         .into()));

@@ -256,9 +256,13 @@ impl Classes {
         order
     }
 
-    /// The queues of a class, in all directories.
-    pub(crate) fn lanes(&self, number: ClassNumber) -> impl Iterator<Item = LaneIndex> + '_ {
-        self.entry(number).lanes.iter().copied().flatten()
+    /// The directories where a class has queues, with these.
+    pub(crate) fn lanes(
+        &self,
+        number: ClassNumber,
+    ) -> impl Iterator<Item = (LaneIndex, LaneIndex)> + '_ {
+        let all = (0..).map(LaneIndex).zip(&self.entry(number).lanes);
+        all.filter_map(|(directory, lane)| Some((directory, (*lane)?)))
     }
 
     /// Whether the class keeps what is pinned of it when it loses `bytes`.

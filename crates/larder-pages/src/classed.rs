@@ -156,9 +156,12 @@ impl Catalogue {
         }
     }
 
-    /// What a class should lose next for its own quota, wherever most of it lies.
+    /// What a class should lose next for its own quota, wherever most of it lies. A directory whose
+    /// slabs are being read loses nothing: what lies there is not all known yet.
     pub(crate) fn candidate_of(&mut self, class: ClassNumber) -> Option<Candidate> {
-        let mut lanes: Vec<LaneIndex> = self.classes.lanes(class).collect();
+        let is_ready = |directory: LaneIndex| !self.lanes[usize::from(directory.0)].loading;
+        let lanes = self.classes.lanes(class).filter(|(directory, _)| is_ready(*directory));
+        let mut lanes: Vec<LaneIndex> = lanes.map(|(_, lane)| lane).collect();
         lanes.sort_by_key(|lane| std::cmp::Reverse(self.policy.weight(*lane)));
         let slot = lanes.into_iter().find_map(|lane| self.victim(lane))?;
         Some(self.as_candidate(slot))

@@ -26,6 +26,8 @@ pub(crate) struct Lane {
     pub(crate) standing: Standing,
     /// Its files are being compared with the records.
     pub(crate) comparing: bool,
+    /// Its slabs are being read.
+    pub(crate) loading: bool,
     /// How far the scrubber is.
     pub(crate) scrubbed: Scrubbed,
 }
@@ -41,6 +43,7 @@ impl Lane {
             fault: None,
             standing,
             comparing: false,
+            loading: false,
             scrubbed,
         }
     }

@@ -30,12 +30,12 @@ impl Catalogue {
         self.smalls.slab(number.slab()).class().slot_bytes()
     }
 
-    /// Whether a small file is not given out any more.
     /// The class of a small file.
     pub(super) fn class_of_small(&self, number: Number) -> ClassNumber {
         self.smalls.class_of(number).0
     }
 
+    /// Whether a small file is not given out any more.
     pub(super) fn is_small_expired(&self, found: &SmallFound) -> bool {
         let (class, admitted) = self.smalls.class_of(found.number);
         self.classes.is_expired(class, admitted, || self.clock.now())

@@ -121,7 +121,7 @@ pub(super) fn data_blocks(file: &File) -> io::Result<Vec<Range<u32>>> {
     Ok(data.map(|data| block(data.start / BLOCK)..block(data.end.div_ceil(BLOCK))).collect())
 }
 
-pub(super) fn unlink(root: &Path, name: u64) -> io::Result<()> {
+pub(crate) fn unlink(root: &Path, name: u64) -> io::Result<()> {
     fail_io!("pages::unlink");
     match fs::remove_file(path(root, name)) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),

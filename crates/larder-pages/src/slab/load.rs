@@ -23,12 +23,12 @@ use std::{
 
 use super::{
     entry::{Entry, Header},
-    file,
-    names::Sorted,
+    file, lost,
+    names::{Names, Sorted},
     resident::SlabFile,
     restore::FoundSlab,
 };
-use crate::{disk::State, evict::LaneIndex, shelf::Shelf};
+use crate::{backing::fail_io, disk::State, evict::LaneIndex, shelf::Shelf};
 
 /// Threads that read ahead, and slabs that wait for being entered.
 const READERS: usize = 2;
@@ -36,8 +36,8 @@ const AHEAD_MAX: usize = 8;
 /// The contents of so many slabs are entered together: 12 MiB for the time being.
 const TOGETHER: usize = 64;
 
-/// Reads the slabs of every directory that takes part. What cannot be read takes its directory
-/// out of service.
+/// Reads the slabs of every directory that takes part. One that cannot be read is lost by itself;
+/// only what says that the whole disk fails takes its directory out of service.
 pub(crate) fn load(shelf: &Shelf) {
     for directory in shelf.lanes() {
         let serves = shelf.catalogue().lane(directory).takes_pages();
@@ -64,8 +64,21 @@ struct Read {
     entries: Vec<(u32, Entry)>,
 }
 
+/// What became of reading a slab.
+enum Outcome {
+    Read(Read),
+    Lost(u64, io::Error),
+}
+
 /// Reads the slabs of a directory that takes nothing yet.
 pub(crate) fn load_lane(shelf: &Shelf, directory: LaneIndex) -> io::Result<()> {
+    shelf.catalogue().lane(directory).loading = true;
+    let loaded = read_all(shelf, directory);
+    shelf.catalogue().lane(directory).loading = false;
+    loaded
+}
+
+fn read_all(shelf: &Shelf, directory: LaneIndex) -> io::Result<()> {
     let folder = file::folder(shelf.root(directory));
     let found = match fs::read_dir(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -87,7 +100,10 @@ pub(crate) fn load_lane(shelf: &Shelf, directory: LaneIndex) -> io::Result<()> {
                 .spawn_scoped(scope, move || read_ahead(shelf, directory, (names, next), &tell))?;
         }
         drop(tell);
-        told.iter().try_for_each(|read| enter(shelf, directory, read?, &mut slabs))
+        told.iter().try_for_each(|outcome| match outcome {
+            Outcome::Read(read) => enter(shelf, directory, read, &mut slabs),
+            Outcome::Lost(name, error) => lost::leave(shelf, directory, name, error),
+        })
     });
     slabs.sort_unstable_by_key(|slab| slab.at);
     let listed = list(shelf, &slabs);
@@ -105,17 +121,21 @@ fn read_ahead(
     shelf: &Shelf,
     directory: LaneIndex,
     (names, next): (&[u64], &AtomicUsize),
-    tell: &SyncSender<io::Result<Read>>,
+    tell: &SyncSender<Outcome>,
 ) {
     while let Some(name) = names.get(next.fetch_add(1, Ordering::Relaxed)) {
-        let read = read(shelf, directory, *name);
-        if shelf.queue.is_closed() || tell.send(read).is_err() {
+        let outcome = match lost::try_again(shelf, || read(shelf, directory, *name)) {
+            Ok(read) => Outcome::Read(read),
+            Err(error) => Outcome::Lost(*name, error),
+        };
+        if shelf.queue.is_closed() || tell.send(outcome).is_err() {
             return;
         }
     }
 }
 
 fn read(shelf: &Shelf, directory: LaneIndex, name: u64) -> io::Result<Read> {
+    fail_io!("pages::slab_read");
     let file = file::open_for_writing(shelf.root(directory), name)?;
     let header = file::header(&file)?;
     let mut entries = Vec::new();
@@ -169,7 +189,10 @@ fn punch_strays(shelf: &Shelf, file: &File, known: &SlabFile) -> io::Result<()> 
 
 /// Lets the files of these slabs be found by their contents.
 fn list(shelf: &Shelf, slabs: &[SlabFile]) -> io::Result<()> {
-    shelf.catalogue().reserve_names(slabs);
+    let files = slabs.iter().map(|slab| shelf.catalogue().restored_files(slab)).sum();
+    for tables in Names::some_at_a_time() {
+        shelf.catalogue().smalls.reserve_names(tables, files);
+    }
     for slabs in slabs.chunks(TOGETHER) {
         let mut sorted = Sorted::default();
         slabs.iter().for_each(|slab| shelf.catalogue().sort_names(slab, &mut sorted));

@@ -13,6 +13,7 @@ mod entry;
 mod file;
 mod free;
 mod load;
+mod lost;
 mod names;
 mod read;
 mod resident;
@@ -23,7 +24,7 @@ mod slots;
 
 pub(crate) use class::{Class, ENTRY_BYTES};
 pub(crate) use entry::{Entry, Header, Stamp};
-pub(crate) use file::{create, open_for_writing, write_entries};
+pub(crate) use file::{create, open_for_writing, unlink, write_entries};
 pub(crate) use load::{forget, load, load_lane};
 pub(crate) use read::{get, is_here, verify};
 pub(crate) use resident::{Entered, SlabFile, SlabRoom, Taken};

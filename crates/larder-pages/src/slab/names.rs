@@ -2,12 +2,14 @@
 //! Small files by content: hash tables of 32-bit numbers whose keys lie elsewhere, 5.7 to 11.4
 //! bytes each. In shards, so that no growth holds the lock for long.
 
-use std::fmt;
+use std::{fmt, ops::Range};
 
 use hashbrown::HashTable;
 use larder_core::ContentId;
 
 const SHARDS: usize = 1024;
+/// Tables that are made larger under one lock: with ten million files a millisecond or two.
+const SHARDS_AT_ONCE: usize = 16;
 
 /// A content in two words.
 pub(super) type Key = [u64; 2];
@@ -48,11 +50,21 @@ impl Names {
         self.shards[shard(key)].insert_unique(key[0], number, |number| key_of(*number)[0]);
     }
 
-    /// Makes room for so many more; `key_of` tells the content of a number.
-    pub(super) fn reserve(&mut self, more: usize, key_of: impl Fn(u32) -> Key) {
+    /// The tables, some at a time: to make all of them larger takes long.
+    pub(super) fn some_at_a_time() -> impl Iterator<Item = Range<usize>> {
+        (0..SHARDS).step_by(SHARDS_AT_ONCE).map(|first| first..first + SHARDS_AT_ONCE)
+    }
+
+    /// Makes room in these tables for their part of `more`; `key_of` tells the content of a number.
+    pub(super) fn reserve(
+        &mut self,
+        tables: Range<usize>,
+        more: usize,
+        key_of: impl Fn(u32) -> Key,
+    ) {
         // A little more than the mean, for the tables are not filled alike.
         let each = more.div_ceil(SHARDS) + more.div_ceil(SHARDS) / 16;
-        for table in &mut self.shards {
+        for table in &mut self.shards[tables] {
             table.reserve(each, |number| key_of(*number)[0]);
         }
     }
@@ -87,4 +99,18 @@ impl Sorted {
 /// Contents are hashes; the tables themselves use the other word.
 fn shard(key: Key) -> usize {
     (key[1] % SHARDS as u64) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn room_is_made_in_every_table() {
+        let mut names = Names::default();
+        for tables in Names::some_at_a_time() {
+            names.reserve(tables, 100 * SHARDS, |_| [0; 2]);
+        }
+        assert!(names.shards.iter().all(|table| table.capacity() >= 100));
+    }
 }

@@ -51,13 +51,9 @@ impl Catalogue {
         Some(self.slab_file(at))
     }
 
-    /// Makes room for the contents of restored slabs.
-    pub(crate) fn reserve_names(&mut self, slabs: &[SlabFile]) {
-        let listed = |file: &SlabFile| {
-            self.smalls.slab(file.at).files.iter().filter(|small| small.is_listed()).count()
-        };
-        let more = slabs.iter().map(listed).sum();
-        self.smalls.reserve_names(more);
+    /// How many files of a restored slab are to be found by their contents.
+    pub(super) fn restored_files(&self, file: &SlabFile) -> usize {
+        self.smalls.slab(file.at).files.iter().filter(|small| small.is_listed()).count()
     }
 
     /// Adds the contents of a restored slab to `sorted`.

@@ -7,7 +7,7 @@
 //! then in the slab of the class with the lowest number; so slabs made later empty first and go
 //! as a whole.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, ops::Range};
 
 use larder_core::ContentId;
 
@@ -33,8 +33,8 @@ const MAP_CHARGE: u64 = BLOCK;
 pub(super) const EMPTY_CHARGE: u64 = MAP_CHARGE + BLOCK_CHARGE;
 /// So many freed slots of a class are remembered; others are found by looking through a slab.
 const FREED_MAX: usize = 1024;
-/// Numbers of slabs have so many values.
-const SLABS_MAX: u32 = 1 << (31 - SLOTS_MAX.ilog2());
+/// So many slabs at most: numbers have 31 bits, and the last of them all stands for none.
+const SLABS_MAX: u32 = (1 << (31 - SLOTS_MAX.ilog2())) - 1;
 
 /// Who a small file is: the number of its slab in memory, and the slot there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -273,6 +273,12 @@ impl Shelves {
         self.lanes[directory.0 as usize].taken
     }
 
+    /// This name is taken, by whatever.
+    pub(super) fn note_name(&mut self, directory: LaneIndex, name: u64) {
+        let known = &mut self.lanes[directory.0 as usize].name;
+        *known = (*known).max(name);
+    }
+
     /// A name for a new slab.
     pub(super) fn name(&mut self, directory: LaneIndex) -> u64 {
         let name = &mut self.lanes[directory.0 as usize].name;
@@ -282,6 +288,7 @@ impl Shelves {
 
     /// Enters a slab in which nothing lies yet; `None` when there are too many.
     pub(super) fn add(&mut self, new: NewSlab) -> Option<u32> {
+        fail::fail_point!("pages::slabs_max", |_| None);
         let at = match self.slabs_free.pop() {
             Some(at) => at,
             None => u32::try_from(self.slabs.len()).ok().filter(|at| *at < SLABS_MAX)?,
@@ -347,7 +354,7 @@ impl Shelves {
     }
 
     /// Takes slots back; their blocks stay charged.
-    pub(super) fn vacate(&mut self, at: u32, range: std::ops::Range<u32>) {
+    pub(super) fn vacate(&mut self, at: u32, range: Range<u32>) {
         self.change(at, |slots| slots.vacate(range.clone()));
         let slab = self.slab_mut(at);
         let (lane, of) = (slab.directory.0 as usize, usize::from(slab.class().number()));
@@ -377,7 +384,7 @@ impl Shelves {
     }
 
     /// Bytes of blocks that are no longer charged.
-    pub(super) fn uncharge(&mut self, at: u32, blocks: std::ops::Range<u32>) -> u64 {
+    pub(super) fn uncharge(&mut self, at: u32, blocks: Range<u32>) -> u64 {
         u64::from(self.change(at, |slots| slots.uncharge(blocks))) * BLOCK_CHARGE
     }
 
@@ -403,10 +410,10 @@ impl Shelves {
         self.names.insert(content, number.0, |number| content_in(slabs, number));
     }
 
-    /// Makes room for so many more that are found by their contents.
-    pub(super) fn reserve_names(&mut self, more: usize) {
+    /// Makes room in some tables for their part of so many more that are found by their contents.
+    pub(super) fn reserve_names(&mut self, tables: Range<usize>, more: usize) {
         let slabs = &self.slabs;
-        self.names.reserve(more, |number| content_in(slabs, number));
+        self.names.reserve(tables, more, |number| content_in(slabs, number));
     }
 
     /// A slot's file is not found any more.
