@@ -75,6 +75,8 @@ pub(crate) struct Directory {
     size: ByteSize,
     opened: RwLock<Opened>,
     lock: Mutex<Option<DirectoryLock>>,
+    /// Held while a slab is made there, or all of them are read.
+    pub(crate) making: Mutex<()>,
 }
 
 /// Holds the lock of a directory until dropped.
@@ -89,6 +91,7 @@ impl Directory {
             size: options.capacity,
             opened: RwLock::new(Opened::NOTHING),
             lock: Mutex::default(),
+            making: Mutex::default(),
         }
     }
 

@@ -196,7 +196,7 @@ pub(crate) fn resume(shelf: &Arc<Shelf>, path: &Path) -> Result<()> {
 /// Reads the slabs anew of a directory that takes nothing yet: what its disk holds now counts.
 fn reload_slabs(shelf: &Shelf, lane: LaneIndex) -> Result<()> {
     // A fill that began before the disk failed may be about to make a slab.
-    let _making = lock(&shelf.making);
+    let _making = lock(&shelf.directories[usize::from(lane.0)].making);
     slab::forget(shelf, lane);
     slab::load_lane(shelf, lane).map_err(|error| {
         let path = shelf.root(lane).display();

@@ -86,8 +86,6 @@ pub(crate) struct Shelf {
     closed: AtomicBool,
     records: Cache<IndexKey, Arc<Record>, ByBytes>,
     pub(crate) descriptors: Cache<Incarnation, Arc<File>>,
-    /// Held while a slab is made.
-    pub(crate) making: Mutex<()>,
     stripes: Vec<Mutex<()>>,
 }
 
@@ -108,7 +106,6 @@ impl Shelf {
             closed: AtomicBool::new(false),
             records: Cache::with_weighter(records.max(1), record_bytes, ByBytes),
             descriptors: Cache::new(parts.descriptors_max),
-            making: Mutex::default(),
             stripes: (0..STRIPES).map(|_| Mutex::default()).collect(),
         }
     }

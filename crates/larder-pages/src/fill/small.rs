@@ -55,12 +55,24 @@ struct Placed<'a> {
 pub(super) fn fill(shelf: &Shelf, files: Vec<Queued>) {
     let mut placed: Vec<Placed<'_>> = Vec::with_capacity(files.len());
     for queued in files {
-        match place(shelf, &queued.page) {
+        let mut slot = place(shelf, &queued.page);
+        // What takes the quota may be those that were placed before it: once they are listed, they
+        // can go.
+        if matches!(slot, Err(NotKept::QuotaFull)) && !placed.is_empty() {
+            write_all(shelf, std::mem::take(&mut placed));
+            slot = place(shelf, &queued.page);
+        }
+        match slot {
             Ok(Some(slot)) => placed.push(Placed { slot, queued }),
             Ok(None) => queued.tell(PutOutcome::Kept),
             Err(reason) => tell_not_kept(shelf, queued, reason),
         }
     }
+    write_all(shelf, placed);
+}
+
+/// Writes files that have their slots.
+fn write_all(shelf: &Shelf, mut placed: Vec<Placed<'_>>) {
     placed.sort_unstable_by_key(|placed| placed.slot.number);
     let mut opened = None;
     let mut run: Vec<Placed<'_>> = Vec::new();
@@ -195,7 +207,7 @@ fn make_room(
 
 /// Makes a slab and takes its first slot; another thread may have made one meanwhile.
 fn make_slab(shelf: &Shelf, directory: LaneIndex, class: Class) -> Result<Taken, NotKept> {
-    let _making = lock(&shelf.making);
+    let _making = lock(&shelf.directories[usize::from(directory.0)].making);
     let header = Header { class, random: Random::new().next() };
     let new = {
         let mut catalogue = shelf.catalogue();
@@ -216,7 +228,13 @@ fn make_slab(shelf: &Shelf, directory: LaneIndex, class: Class) -> Result<Taken,
     let number = shelf.catalogue().finish_slab(new, made.is_ok());
     match (made, number) {
         (Ok(()), Some(number)) => Ok(Taken::Slot(number)),
-        (Ok(()), None) => Err(NotKept::NoRoom),
+        (Ok(()), None) => {
+            // There are too many already, and nobody knows of this one.
+            if let Err(error) = slab::unlink(shelf.root(directory), new.name) {
+                shelf.fault(directory, &error);
+            }
+            Err(NotKept::NoRoom)
+        }
         (Err(error), _) => Err(place::judge(shelf, directory, &error, class.slot_bytes())),
     }
 }

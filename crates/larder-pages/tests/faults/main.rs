@@ -7,6 +7,7 @@
 #[path = "../it/bench.rs"]
 #[expect(dead_code, reason = "this binary uses a part of it")]
 mod bench;
+mod slabs;
 
 use std::{path::Path, process::Command, sync::Arc, sync::mpsc, time::Duration};
 
