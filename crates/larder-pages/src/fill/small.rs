@@ -51,8 +51,19 @@ struct Placed<'a> {
     queued: Queued,
 }
 
-/// Writes small files.
-pub(super) fn fill(shelf: &Shelf, files: Vec<Queued>) {
+/// Writes small files. One whose slab went meanwhile is placed again.
+pub(super) fn fill(shelf: &Shelf, mut files: Vec<Queued>) {
+    for _ in 0..PLACINGS_MAX {
+        files = place_and_write(shelf, files);
+        if files.is_empty() {
+            return;
+        }
+    }
+    files.into_iter().for_each(|queued| tell_not_kept(shelf, queued, NotKept::DiskFault));
+}
+
+/// Returns those whose slab went before they were listed there.
+fn place_and_write(shelf: &Shelf, files: Vec<Queued>) -> Vec<Queued> {
     let mut placed: Vec<Placed<'_>> = Vec::with_capacity(files.len());
     for queued in files {
         let mut slot = place(shelf, &queued.page);
@@ -75,16 +86,16 @@ pub(super) fn fill(shelf: &Shelf, files: Vec<Queued>) {
 fn write_all(shelf: &Shelf, mut placed: Vec<Placed<'_>>) {
     placed.sort_unstable_by_key(|placed| placed.slot.number);
     let mut opened = None;
+    let mut again = Vec::new();
     let mut run: Vec<Placed<'_>> = Vec::new();
     for next in placed {
         if run.last().is_some_and(|last| !follows(last.slot.number, next.slot.number)) {
-            finish(shelf, std::mem::take(&mut run), &mut opened);
+            again.extend(finish(shelf, std::mem::take(&mut run), &mut opened));
         }
         run.push(next);
     }
-    if !run.is_empty() {
-        finish(shelf, run, &mut opened);
-    }
+    again.extend(finish(shelf, run, &mut opened));
+    again
 }
 
 fn follows(before: Number, next: Number) -> bool {
@@ -242,22 +253,28 @@ fn make_slab(shelf: &Shelf, directory: LaneIndex, class: Class) -> Result<Taken,
 /// The slab that was opened last.
 type Opened = Option<(SlabFile, File)>;
 
-/// Writes files that lie side by side, and shows them.
-fn finish(shelf: &Shelf, mut run: Vec<Placed<'_>>, opened: &mut Opened) {
-    let Some(first) = run.first() else { return };
+/// Writes files that lie side by side, and shows them. Returns those whose slab went meanwhile:
+/// its file is lost, or its directory is being emptied.
+fn finish(shelf: &Shelf, mut run: Vec<Placed<'_>>, opened: &mut Opened) -> Vec<Queued> {
+    let Some(first) = run.first() else { return Vec::new() };
     let slab = shelf.catalogue().slab_file(first.slot.number.slab());
     let cost = run.len() as u64 * slab.header.class.slot_bytes();
-    if let Err(error) = write(shelf, slab, &run, opened) {
-        let reason = place::judge(shelf, slab.directory, &error, cost);
-        for Placed { slot, queued } in run {
-            // First, so that who is told finds the room free.
-            drop(slot);
-            tell_not_kept(shelf, queued, reason);
-        }
-        if error.kind() == io::ErrorKind::NotFound {
+    match write(shelf, slab, &run, opened) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            // Before anybody takes a slot again, for there it would be met again.
             shelf.drop_lost_slab(&slab);
+            return run.into_iter().map(|placed| placed.queued).collect();
         }
-        return;
+        Err(error) => {
+            let reason = place::judge(shelf, slab.directory, &error, cost);
+            for Placed { slot, queued } in run {
+                // First, so that who is told finds the room free.
+                drop(slot);
+                tell_not_kept(shelf, queued, reason);
+            }
+            return Vec::new();
+        }
     }
     let now = shelf.clock.now();
     let entered: Vec<Entered> = {
@@ -271,6 +288,7 @@ fn finish(shelf: &Shelf, mut run: Vec<Placed<'_>>, opened: &mut Opened) {
         };
         run.iter_mut().map(enter).collect()
     };
+    let mut again = Vec::new();
     for (Placed { slot, queued }, entered) in run.into_iter().zip(entered) {
         drop(slot);
         match entered {
@@ -279,9 +297,10 @@ fn finish(shelf: &Shelf, mut run: Vec<Placed<'_>>, opened: &mut Opened) {
                 queued.tell(PutOutcome::Kept);
             }
             Entered::Twin => queued.tell(PutOutcome::Kept),
-            Entered::Gone => tell_not_kept(shelf, queued, NotKept::DiskFault),
+            Entered::Gone => again.push(queued),
         }
     }
+    again
 }
 
 fn write(shelf: &Shelf, slab: SlabFile, run: &[Placed<'_>], opened: &mut Opened) -> io::Result<()> {

@@ -17,6 +17,7 @@ use std::{
 
 use larder_core::{ByteSize, Metrics, PAGE_SIZE, Random};
 use larder_pages::{Index, MemoryIndex, Options, PageStore, Scrub, Scrubbed, Standing};
+use rustix::fs::{CWD, RenameFlags, renameat_with};
 use tempfile::tempdir;
 
 use crate::bench::{
@@ -222,10 +223,12 @@ fn a_directory_that_leaves_is_left_alone() {
     whole_pass(&store, &metrics);
     store.drain_directory(first.path()).unwrap();
     eventually("it is drained", || store.usage()[0].standing == Standing::Drained);
-    // A file that can't be opened as one: the disk is not to be trusted.
+    // A file that can't be opened as one: the disk is not to be trusted. At one stroke, for a
+    // file that is missing even for a moment is a miss, and its content is forgotten.
     let lost = files(second.path()).swap_remove(0).0;
-    fs::remove_file(&lost).unwrap();
-    fs::create_dir(&lost).unwrap();
+    let swapped = second.path().join("swapped");
+    fs::create_dir(&swapped).unwrap();
+    renameat_with(CWD, &lost, CWD, &swapped, RenameFlags::EXCHANGE).unwrap();
     eventually("the scrubber meets it", || store.usage()[1].fault.is_some());
     let all: u64 = (0..NAMES).map(|name| read_all(&store, name, LENGTH).good.len() as u64).sum();
     assert_eq!(all, 0, "both directories are out");
