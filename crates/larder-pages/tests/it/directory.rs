@@ -8,8 +8,8 @@ use larder_pages::{DirectoryOptions, MemoryIndex, Options, PageStore, PutOutcome
 use tempfile::tempdir;
 
 use crate::bench::{
-    allocated, check, content, eventually, files, new_page, open, options, put, put_all, read_all,
-    slabs,
+    LossyIndex, allocated, check, content, eventually, files, new_page, open, options, put,
+    put_all, read_all, slabs,
 };
 
 const MIB: u64 = 1 << 20;
@@ -134,19 +134,44 @@ fn two_directories_share_by_capacity() {
     assert_eq!(after, before, "records remember the directory");
 }
 
+/// Fills a directory of 16 MiB with files of many sizes.
+fn fill_much(store: &PageStore) {
+    let length = |name: u64| [LONG, 1 << 16, 3000][name as usize % 3];
+    for name in 0..300 {
+        assert_eq!(put(store, name, 0, length(name)), PutOutcome::Kept);
+    }
+}
+
 #[test]
 fn a_smaller_capacity_is_kept_from_the_start() {
     let directory = tempdir().unwrap();
     let index = Arc::new(MemoryIndex::new());
     let store = open(directory.path(), 16 * MIB, index.clone());
-    for name in 0..100 {
-        put(&store, name, 0, 1 << 16);
-    }
+    fill_much(&store);
     store.close().unwrap();
     drop(store);
+    assert!(allocated(directory.path()) > 8 * MIB);
     let again = open(directory.path(), 2 * MIB, index);
-    eventually("the surplus goes", || allocated(directory.path()) <= 2 * MIB);
-    assert_eq!(put(&again, 500, 0, 1 << 16), PutOutcome::Kept);
+    // Nothing new is written before the surplus is gone.
+    assert_eq!(put(&again, 500, 0, LONG), PutOutcome::Kept);
+    assert!(allocated(directory.path()) <= 2 * MIB);
+    assert!(again.usage()[0].resident.0 <= 2 * MIB);
+}
+
+#[test]
+fn a_smaller_capacity_after_a_crash_is_kept_before_anything_is_written() {
+    let directory = tempdir().unwrap();
+    let index = Arc::new(LossyIndex::default());
+    let store = open(directory.path(), 16 * MIB, index.clone());
+    fill_much(&store);
+    drop(store);
+    index.crash();
+    assert!(allocated(directory.path()) > 8 * MIB);
+    let again = open(directory.path(), 2 * MIB, index);
+    // Until files were compared with the records nobody knows what lies there.
+    eventually("it takes pages again", || put(&again, 500, 0, LONG) == PutOutcome::Kept);
+    assert!(allocated(directory.path()) <= 2 * MIB);
+    assert!(again.usage()[0].resident.0 <= 2 * MIB);
 }
 
 #[test]
