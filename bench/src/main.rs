@@ -12,7 +12,7 @@ use larder_bench::{
     measure::{
         amplification, fuse_read, memory, miss, noise, pages, parquet,
         plan::{Effort, Plan, RealOrigin},
-        s3_get, stat, store_proxy,
+        s3_get, small_files, stat, store_proxy,
     },
     policy,
     process::larder::Store,
@@ -59,6 +59,8 @@ enum What {
     FuseRead,
     /// Cold GETs against asking the store directly.
     Miss,
+    /// A tree of small files loaded against `cp -r` of it.
+    SmallFiles,
     /// TPC-H by DuckDB on Parquet files, cold against direct, warm against local files.
     Parquet,
     /// What cold random and sequential reads cost at the store.
@@ -107,7 +109,7 @@ fn main() -> ExitCode {
 }
 
 /// In the order of `all`: what the harness itself adds first.
-const BENCHES: [(What, Measure); 10] = [
+const BENCHES: [(What, Measure); 11] = [
     (What::Noise, noise::measure),
     (What::StoreProxy, store_proxy::measure),
     (What::Stat, stat::measure),
@@ -115,6 +117,7 @@ const BENCHES: [(What, Measure); 10] = [
     (What::S3Get, s3_get::measure),
     (What::FuseRead, fuse_read::measure),
     (What::Miss, miss::measure),
+    (What::SmallFiles, small_files::measure),
     (What::Parquet, parquet::measure),
     (What::Amplification, amplification::measure),
     (What::Memory, memory::measure),

@@ -13,5 +13,6 @@ pub mod parquet;
 pub mod plan;
 pub mod s3_get;
 pub mod scene;
+pub mod small_files;
 pub mod stat;
 pub mod store_proxy;

@@ -5,10 +5,9 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::Command,
 };
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 
 use super::plan::Plan;
 use crate::{
@@ -64,14 +63,7 @@ impl FarStore {
             fuse: None,
             memory_group: None,
         })?;
-        let loaded = Command::new(&plan.larder)
-            .args(["--json", "load", &format!("/{BUCKET}/"), "--state"])
-            .arg(home.join("state"))
-            .output()?;
-        if !loaded.status.success() {
-            let said = String::from_utf8_lossy(&loaded.stderr).into_owned();
-            bail!("the origin could not be filled: {said}");
-        }
+        origin.load(&format!("/{BUCKET}/"))?;
         let proxy = StoreProxy::start(origin.s3.address, folder)?;
         let direct = Signer { address: proxy.listen, keys: origin.s3.keys.clone() };
         Ok(Self { proxy, direct, _origin: origin })

@@ -10,6 +10,7 @@ use std::{
 };
 
 use anyhow::{Result, bail};
+use larder_client::LoadProgress;
 
 use super::{child::Server, wait::free_address};
 use crate::load::{
@@ -55,6 +56,8 @@ pub struct Larder {
     pub s3: Signer,
     http: SocketAddr,
     fuse: Option<PathBuf>,
+    program: PathBuf,
+    state: PathBuf,
 }
 
 impl Larder {
@@ -91,7 +94,24 @@ impl Larder {
         }
         let keys = Keys::from_file(&state.join("credentials"))?;
         let s3 = Signer { address: s3, keys };
-        Ok(Self { server, s3, http, fuse: settings.fuse.clone() })
+        let (program, fuse) = (settings.program.to_path_buf(), settings.fuse.clone());
+        Ok(Self { server, s3, http, fuse, program, state })
+    }
+
+    /// Runs `larder load` of a path to its end; what it said last. Whatever was not loaded, or
+    /// could not be kept, is an error.
+    pub fn load(&self, path: &str) -> Result<LoadProgress> {
+        let mut command = Command::new(&self.program);
+        command.args(["--json", "load", path, "--state"]).arg(&self.state);
+        let done = command.output()?;
+        let said = String::from_utf8_lossy(&done.stdout);
+        let last = said.lines().last().map(serde_json::from_str::<LoadProgress>);
+        match last {
+            Some(Ok(last)) if done.status.success() && last.done && last.bytes_not_kept == 0 => {
+                Ok(last)
+            }
+            _ => bail!("{path} was not loaded: {}", String::from_utf8_lossy(&done.stderr)),
+        }
     }
 
     /// The value of one of its own metrics, by name and labels as they are printed; nothing while
