@@ -1,10 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Load: makes one file resident by walking over it; what is there already is not read.
 
-use larder_cluster::wire::{
-    body::Chunk,
-    message::{LoadReply, LoadRequest},
-};
+use larder_cluster::wire::message::{LoadReply, LoadRequest};
 use larder_core::{ByteRange, Result, Span};
 use larder_ufs::priority::Class;
 
@@ -25,13 +22,8 @@ impl Worker {
         let mut walk = self.walk(&mount, &request.path, &opened.status, all);
         walk.only_loads();
         walk.begun_by(opened.fetch);
-        let mut fetched_bytes = 0;
-        while let Some(chunk) = walk.next().await? {
-            if let Chunk::Bytes(streamed) = chunk {
-                fetched_bytes += streamed.bytes.len() as u64;
-            }
-        }
-        let content = walk.content;
+        while walk.next().await?.is_some() {}
+        let (content, fetched_bytes) = (walk.content, walk.from_store);
         drop(walk);
         if self.pages.presence(content, length).bytes < length {
             self.flights.settled(content).await;

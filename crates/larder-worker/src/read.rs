@@ -111,6 +111,7 @@ impl Worker {
             noted_to: 0,
             opening: None,
             fetched: ByteRange::new(0, 0),
+            from_store: 0,
             purpose: Purpose::Read,
         }
     }
@@ -157,6 +158,8 @@ pub(crate) struct Walk {
     /// What a fetch that this walk asked for brings: from the store, also where the page store is
     /// quicker to hand it out.
     fetched: ByteRange,
+    /// Bytes given so far that this walk had brought from the store.
+    pub(crate) from_store: u64,
     purpose: Purpose,
 }
 
@@ -253,7 +256,7 @@ impl Walk {
         self.worker.advisor.read(&self.source.mount, &access);
     }
 
-    fn count_resident(&self, part: ByteRange) {
+    fn count_resident(&mut self, part: ByteRange) {
         let fetched = self.fetched.overlap(part).map_or(0, ByteRange::length);
         self.count_fetched(fetched);
         if self.purpose == Purpose::Read {
@@ -261,7 +264,8 @@ impl Walk {
         }
     }
 
-    fn count_fetched(&self, bytes: u64) {
+    fn count_fetched(&mut self, bytes: u64) {
+        self.from_store += bytes;
         let counters = &self.source.mount.counters;
         match self.purpose {
             Purpose::Read => counters.from_store.inc_by(bytes),

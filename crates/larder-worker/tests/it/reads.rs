@@ -137,6 +137,21 @@ fn flip_a_byte_of_each_page(directory: &std::path::Path) {
     }
 }
 
+/// The page store often has a small file before the job looks for the bytes that its own request
+/// brought.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_load_says_what_came_from_the_store() {
+    let kitchen = Kitchen::new(Recipe::default());
+    for nth in 0..200 {
+        let (key, length) = (format!("small/{nth}"), 1000 + nth);
+        kitchen.put(&key, &noise(usize::try_from(length).unwrap(), nth));
+        let load = || kitchen.worker.load(LoadRequest { path: path(&key) });
+        let first = load().await.unwrap();
+        assert_eq!((first.fetched_bytes, first.not_kept_bytes), (length, 0), "{key}");
+        assert_eq!(load().await.unwrap().fetched_bytes, 0, "{key} is here");
+    }
+}
+
 #[tokio::test]
 async fn free_gives_everything_back_and_explain_says_so() {
     let kitchen = Kitchen::new(Recipe::default());
