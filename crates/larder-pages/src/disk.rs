@@ -335,9 +335,11 @@ fn unusable(path: &Path, error: io::Error) -> Error {
         IoErrorKind::StorageFull => Error::exhausted(format!(
             "cache directory {path} lies on a full file system; make room there"
         )),
-        _ => {
-            Error::unavailable(format!("cache directory {path} cannot be used")).with_source(error)
-        }
+        _ => Error::unavailable(format!(
+            "cache directory {path} cannot be used; look after its disk or give another \
+                 directory"
+        ))
+        .with_source(error),
     }
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Putting a page store together: limits that fit each other, directories, threads.
 
-use std::{collections::HashSet, io, sync::Arc, thread};
+use std::{collections::HashSet, fs, io, sync::Arc, thread};
 
 use larder_core::{Error, ErrorKind, Metrics, PAGE_SIZE, Random, Result};
 use rustix::process::{Resource, getrlimit};
@@ -78,12 +78,20 @@ pub(crate) fn open(
     let mut catalogue = Catalogue::new(Arc::clone(&metrics), options.clock.clone());
     catalogue.set_classes(&options.classes)?;
     let mut failed = Vec::new();
+    let mut opened = HashSet::new();
     for options in given {
         let directory = Directory::new(options);
+        // By another name, perhaps; what was opened before exists by now.
+        let real = fs::canonicalize(&options.path).unwrap_or_else(|_| options.path.clone());
+        if !opened.insert(real) {
+            let path = options.path.display();
+            return Err(Error::invalid(format!(
+                "cache directory {path} is given twice, by two names"
+            )));
+        }
         let lane = match directory.open(&random) {
             Ok(opened) => join(&directory, opened, (&*index, limit))?,
             Err(error) if is_of_the_disk(&error) => {
-                tracing::error!(%error, "a cache directory is out of service");
                 metrics.cache_directory_faults.inc();
                 let fault = Some(error.to_string());
                 failed.push(error);
@@ -99,6 +107,9 @@ pub(crate) fn open(
         && let Some(error) = failed.pop()
     {
         return Err(error);
+    }
+    for error in failed {
+        tracing::error!(%error, "a cache directory is out of service");
     }
     let shelf = Shelf::new(Parts {
         directories,

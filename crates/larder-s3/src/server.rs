@@ -147,17 +147,19 @@ impl S3Face {
 }
 
 fn bind_error(address: SocketAddr, error: io::Error) -> Error {
-    let message = match error.kind() {
-        io::ErrorKind::AddrInUse => {
-            format!("the S3 port {address} is taken by another process; choose another address")
-        }
-        io::ErrorKind::PermissionDenied => {
-            format!("the S3 port {address} needs more rights; choose a port above 1023")
-        }
-        io::ErrorKind::AddrNotAvailable => {
-            format!("this machine has no address {}; the S3 face can't listen there", address.ip())
-        }
-        _ => format!("the S3 face can't listen on {address}"),
-    };
-    Error::unavailable(message).with_source(error)
+    match error.kind() {
+        io::ErrorKind::AddrInUse => Error::already_exists(format!(
+            "the S3 address {address} is taken by another process; stop it or choose another \
+             address with --s3"
+        )),
+        io::ErrorKind::PermissionDenied => Error::denied(format!(
+            "this user may not listen for S3 on {address}; choose a port above 1023 with --s3"
+        )),
+        io::ErrorKind::AddrNotAvailable => Error::invalid(format!(
+            "this machine has no address {}, so the S3 face can't listen there; choose another \
+             with --s3",
+            address.ip()
+        )),
+        _ => Error::invalid(format!("can't listen for S3 on {address}")).with_source(error),
+    }
 }

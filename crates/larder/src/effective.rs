@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! From the command line, the environment and the file to one configuration.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 use larder_core::{ByteSize, Error, Result};
 use toml::Value;
@@ -49,6 +52,12 @@ impl Effective {
             apply(&mut layers, overrides, origins)?;
         }
         let config = Config::from_layers(&layers)?;
+        let (s3, http) = (config.s3.listen.0, config.http.listen.0);
+        if s3 == http && s3.port() != 0 {
+            return Err(Error::invalid(format!(
+                "s3.listen and http.listen are both {s3}; give each its own port"
+            )));
+        }
         let state = config.general.state.clone().map_or_else(state_of_user, Ok)?;
         Ok(Self { config, layers, file, state })
     }
@@ -64,20 +73,35 @@ fn apply(layers: &mut Layers, overrides: &Overrides, origins: &Origins) -> Resul
     if let Some(directory) = &overrides.fuse {
         layers.set(("fuse", "mountpoint"), text(directory)?, origins.of("fuse"))?;
     }
+    let mut mounts = BTreeSet::new();
     for mount in &overrides.mount {
         let (name, uri) = mount.split_once('=').ok_or_else(|| {
             Error::invalid(format!(
                 "--mount {mount}: write NAME=URI, such as lake=s3://bucket or data=file:///srv"
             ))
         })?;
+        if !mounts.insert(name) {
+            return Err(Error::invalid(format!(
+                "--mount {mount}: {name} is given twice; give each mount its own name"
+            )));
+        }
         let values = vec![("name", Value::from(name)), ("uri", Value::from(uri))];
         layers.add("mount", values, origins.of("mount"))?;
     }
     if !overrides.cache.is_empty() {
         layers.clear("cache");
     }
+    let mut caches = BTreeSet::new();
     for cache in &overrides.cache {
-        layers.add("cache", cache_values(cache)?, origins.of("cache"))?;
+        let values = cache_values(cache)?;
+        let path = values.first().map(|(_, path)| path.to_string());
+        if !caches.insert(path) {
+            return Err(Error::invalid(format!(
+                "--cache {cache}: the directory is given twice; give each once, with all it may \
+                 hold"
+            )));
+        }
+        layers.add("cache", values, origins.of("cache"))?;
     }
     Ok(())
 }

@@ -135,10 +135,24 @@ pub(crate) fn random_bytes(bytes: &mut [u8]) -> Result<()> {
     })
 }
 
+/// The sentence for what can't be used in a state directory, or for itself.
 fn unusable(path: &Path, error: io::Error) -> Error {
-    let sentence = format!("can't use {}", path.display());
+    let path = path.display();
     match error.kind() {
-        io::ErrorKind::PermissionDenied => Error::denied(sentence).with_source(error),
-        _ => Error::invalid(sentence).with_source(error),
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            Error::denied(format!(
+                "this user can't write the state directory at {path}; change its owner or name \
+                 another with --state"
+            ))
+            .with_source(error)
+        }
+        io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists => Error::invalid(format!(
+            "the state directory {path} is a file, or leads through one; name a directory with \
+             --state"
+        )),
+        _ => Error::invalid(format!(
+            "the state directory at {path} can't be used; name another with --state"
+        ))
+        .with_source(error),
     }
 }

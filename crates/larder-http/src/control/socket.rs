@@ -46,7 +46,16 @@ impl ControlFace {
                 .with_source(error)
         };
         if let Some(directory) = path.parent() {
-            fs::set_permissions(directory, fs::Permissions::from_mode(0o700)).map_err(failed)?;
+            fs::set_permissions(directory, fs::Permissions::from_mode(0o700)).map_err(|error| {
+                match error.kind() {
+                    io::ErrorKind::PermissionDenied => Error::denied(format!(
+                        "the state directory {} belongs to another user; name one of your own \
+                         with --state",
+                        directory.display()
+                    )),
+                    _ => failed(error),
+                }
+            })?;
         }
         remove_stale(path).await?;
         let listener = UnixListener::bind(path).map_err(failed)?;

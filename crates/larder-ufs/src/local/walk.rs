@@ -216,7 +216,7 @@ fn open_directory(root: &OwnedFd, path: &str) -> Result<Option<OwnedFd>> {
             tracing::warn!(directory = path, "a directory may not be listed and is left out");
             Ok(None)
         }
-        Err(errno) => Err(failed(errno, &format!("the directory '{path}'"))),
+        Err(errno) => Err(failed(errno, &named(path))),
     }
 }
 
@@ -226,7 +226,7 @@ fn stat_link(root: &OwnedFd, full: &str) -> Option<Stat> {
 }
 
 fn read_names(root: &OwnedFd, open: &OwnedFd, path: &str) -> Result<Vec<Name>> {
-    let wrong = |errno| failed(errno, &format!("the directory '{path}'"));
+    let wrong = |errno| failed(errno, &named(path));
     let mut names = Vec::new();
     for entry in Dir::read_from(open).map_err(wrong)? {
         let entry = entry.map_err(wrong)?;
@@ -260,4 +260,12 @@ fn read_names(root: &OwnedFd, open: &OwnedFd, path: &str) -> Result<Vec<Name>> {
     }
     names.sort_unstable_by(|a, b| b.text.cmp(&a.text));
     Ok(names)
+}
+
+/// A directory for people, by its path below the root.
+fn named(path: &str) -> String {
+    match path {
+        "" => "the directory that is mounted".to_owned(),
+        path => format!("the directory '{path}'"),
+    }
 }

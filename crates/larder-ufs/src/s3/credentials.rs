@@ -17,6 +17,7 @@
 
 use std::{
     fmt,
+    path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -60,6 +61,9 @@ pub(super) struct Signer(Option<Arc<Identity>>);
 /// Who we are, and where that comes from.
 struct Identity {
     provider: DefaultCredentialProvider,
+    /// The credentials file that the mount names, and the profile in it.
+    file: Option<PathBuf>,
+    profile: String,
     context: Context,
     clock: Clock,
     cache: Mutex<Cache>,
@@ -105,6 +109,8 @@ impl Signer {
             });
         Self(Some(Arc::new(Identity {
             provider: provider(settings, environment),
+            file: settings.credentials_file.clone(),
+            profile: profile_of(settings, environment).unwrap_or("default").to_owned(),
             context,
             clock,
             cache: Mutex::default(),
@@ -193,8 +199,11 @@ impl Identity {
         let _loading = self.loading.lock().await;
         match self.known() {
             Known::Lasting(known) | Known::Ending(known) => Ok(known),
-            Known::Nothing if self.is_asked_lately() => Err(no_credentials()),
-            Known::Nothing => self.ask().await.ok_or_else(no_credentials),
+            Known::Nothing if self.is_asked_lately() => Err(self.no_credentials().await),
+            Known::Nothing => match self.ask().await {
+                Some(known) => Ok(known),
+                None => Err(self.no_credentials().await),
+            },
         }
     }
 
@@ -238,6 +247,29 @@ impl Identity {
         asked_at.is_some_and(|at| self.is_lately(at))
     }
 
+    /// The sentence for a mount that has nothing to sign with.
+    async fn no_credentials(&self) -> Error {
+        let Some(file) = &self.file else {
+            return Error::denied(
+                "no AWS credentials were found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, \
+                 name a profile or a credentials file, run where a role is attached, or set \
+                 anonymous = true for a public bucket",
+            );
+        };
+        let shown = file.display();
+        match tokio::fs::File::open(file).await {
+            Err(error) => Error::denied(format!(
+                "no AWS credentials were found: the credentials file {shown} can't be read"
+            ))
+            .with_source(error),
+            Ok(_) => Error::denied(format!(
+                "no AWS credentials were found: the credentials file {shown} has no key pair for \
+                 the profile '{}'",
+                self.profile
+            )),
+        }
+    }
+
     fn is_lately(&self, at: Duration) -> bool {
         self.clock.elapsed().saturating_sub(at) < ASK_EVERY
     }
@@ -272,12 +304,8 @@ fn collapse_spaces(headers: &mut HeaderMap) -> HeaderMap {
     originals
 }
 
-fn no_credentials() -> Error {
-    Error::denied(
-        "no AWS credentials were found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, name a \
-         profile or a credentials file, run where a role is attached, or set anonymous = true \
-         for a public bucket",
-    )
+fn profile_of<'a>(settings: &'a S3Config, environment: &'a Environment) -> Option<&'a str> {
+    settings.profile.as_deref().or(environment.first(&["AWS_PROFILE"]))
 }
 
 fn provider(settings: &S3Config, environment: &Environment) -> DefaultCredentialProvider {
@@ -291,7 +319,7 @@ fn provider(settings: &S3Config, environment: &Environment) -> DefaultCredential
         // What stands in the mount's own settings is meant more than what happens to be set.
         builder = builder.no_env();
     }
-    if let Some(name) = settings.profile.as_deref().or(environment.first(&["AWS_PROFILE"])) {
+    if let Some(name) = profile_of(settings, environment) {
         builder = builder.with_profile(name);
     }
     builder.build()

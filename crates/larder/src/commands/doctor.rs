@@ -66,8 +66,8 @@ pub(super) fn run(effective: Effective, format: Format) -> Result<(), Failure> {
         checks.extend(caches(&effective));
         checks.extend(running.iter().flat_map(out_of_service));
         checks.extend(running.iter().flat_map(rotten));
-        checks.push(ports("s3", effective.config.s3.listen, running.as_ref()));
-        checks.push(ports("http", effective.config.http.listen, running.as_ref()));
+        checks.push(ports("s3", effective.config.s3.listen.0, running.as_ref()));
+        checks.push(ports("http", effective.config.http.listen.0, running.as_ref()));
         checks.extend(credentials(&effective));
         checks.push(fuse(&effective));
         checks.extend(mountpoint(&effective, running.as_ref()));

@@ -2,14 +2,14 @@
 //! The small reflection behind the settings: from one declaration come the struct, its defaults,
 //! its check and its documentation, so that none of them can drift from the others.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::path::PathBuf;
 
 use larder_core::{ByteSize, MountName, Priority};
 use larder_fuse::Passthrough;
 use larder_ufs::mount::Addressing;
 use serde::de::DeserializeOwned;
 
-use super::value::{HumanDuration, LogFormat, LogLevel, Prefix, Price, Rule};
+use super::value::{HumanDuration, Listen, LogFormat, LogLevel, Prefix, Price, Rule};
 
 /// One setting.
 #[derive(Debug, Clone, Copy)]
@@ -127,7 +127,7 @@ written! {
     PathBuf => "path",
     Vec<PathBuf> => "list of paths",
     Vec<String> => "list of texts",
-    SocketAddr => "address:port",
+    Listen => "address:port",
     ByteSize => "size",
     HumanDuration => "duration",
     Price => "price",

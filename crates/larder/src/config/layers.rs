@@ -228,8 +228,11 @@ fn set_checked(
     source: Source,
 ) -> Result<()> {
     let field = section.field(name).expect("settings are named by this crate, never by a user");
-    (field.check)(&value)
-        .map_err(|error| Error::invalid(format!("{name} ({}): {error}", field.word)))?;
+    (field.check)(&value).map_err(|error| {
+        let table = if section.name.is_empty() { "" } else { "." };
+        let setting = format!("{}{table}{name}", section.name);
+        Error::invalid(format!("{setting} ({}): {error}", field.word))
+    })?;
     entry.set(name, value, source);
     Ok(())
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Every setting of Larder. The doc comments below are what `larder config docs` prints.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::path::PathBuf;
 
 use larder_core::{ByteSize, MountName, Priority};
 use larder_fuse::Passthrough;
@@ -9,7 +9,7 @@ use larder_ufs::mount::Addressing;
 
 use super::{
     describe::{sections, settings},
-    value::{HumanDuration, LogFormat, LogLevel, Prefix, Price, Rule},
+    value::{HumanDuration, Listen, LogFormat, LogLevel, Prefix, Price, Rule},
 };
 
 sections! {
@@ -37,7 +37,7 @@ settings! {
     /// The S3 face: each mount is a bucket.
     S3 {
         /// Where it listens.
-        listen: SocketAddr = "127.0.0.1:9710",
+        listen: Listen = "127.0.0.1:9710",
         /// More key pairs that may read, beside Larder's own in `STATE/credentials`: AWS
         /// credentials files, each profile in them a key.
         credentials_files: Option<Vec<PathBuf>>,
@@ -53,7 +53,7 @@ settings! {
     /// The HTTP face: health, readiness, metrics, status. It never gives file data.
     Http {
         /// Where it listens.
-        listen: SocketAddr = "127.0.0.1:9711",
+        listen: Listen = "127.0.0.1:9711",
     }
 }
 

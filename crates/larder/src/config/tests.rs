@@ -65,8 +65,8 @@ fn layers_go_over_each_other_and_say_so() {
     layers.add("mount", vec![name("sea"), ("uri", "s3://ghi".into())], Source::Flag).expect("ok");
     let config = Config::from_layers(&layers).expect("legal");
     assert_eq!(config.general.memory_budget, Some(ByteSize(1 << 30)));
-    assert_eq!(config.s3.listen.port(), 2);
-    assert_eq!(config.http.listen.port(), 9711);
+    assert_eq!(config.s3.listen.0.port(), 2);
+    assert_eq!(config.http.listen.0.port(), 9711);
     assert_eq!(config.mount.len(), 2);
     assert_eq!(config.mount[0].uri, "s3://def");
     assert_eq!(config.mount[0].freshness.0, Freshness::MaxAge(Duration::from_secs(300)));

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Values as people write them: durations with a unit, freshness rules, prices, log levels.
 
-use std::{fmt, str::FromStr, time::Duration};
+use std::{fmt, net::SocketAddr, str::FromStr, time::Duration};
 
 use larder_core::{Error, Freshness};
 use larder_worker::RulePath;
@@ -32,6 +32,23 @@ impl FromStr for HumanDuration {
         let known = UNITS.iter().find(|(name, _)| *name == unit.trim());
         let millis = number.checked_mul(known.ok_or_else(wrong)?.1).ok_or_else(wrong)?;
         Ok(Self(Duration::from_millis(millis)))
+    }
+}
+
+/// Where a face listens: an IP address and a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Listen(pub(crate) SocketAddr);
+
+impl FromStr for Listen {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        text.trim().parse().map(Self).map_err(|_| {
+            Error::invalid(format!(
+                "'{text}' is not an IP address with a port; write 127.0.0.1:9710, or 0.0.0.0:9710 \
+                 to listen on every address"
+            ))
+        })
     }
 }
 
@@ -151,6 +168,7 @@ macro_rules! deserialize_by_from_str {
 }
 
 deserialize_by_from_str! {
+    Listen: "an address in quotes, such as \"127.0.0.1:9710\"",
     HumanDuration: "a duration in quotes, such as \"60s\"",
     Rule: "a duration in quotes such as \"60s\", \"immutable\" or \"always\"",
     Prefix: "a path in quotes, such as \"/lake/hot\"",

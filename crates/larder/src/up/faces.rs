@@ -7,7 +7,7 @@
 use std::{future::Future, sync::Arc};
 
 use larder_client::Filesystem;
-use larder_core::{Error, ErrorKind, Result};
+use larder_core::{Error, Result};
 use larder_fuse::FuseFace;
 use larder_http::{ControlFace, FaceAddress, Facts, HttpSettings, PublicFace, Readiness};
 use larder_s3::{Keys, S3Face};
@@ -41,7 +41,7 @@ impl Faces {
         readiness: &Readiness,
     ) -> Result<Self, Failure> {
         let control = ControlFace::bind(&state.socket()).await?;
-        let http = PublicFace::bind(HttpSettings { listen: config.http.listen }).await?;
+        let http = PublicFace::bind(HttpSettings { listen: config.http.listen.0 }).await?;
         let credentials = state.path("credentials");
         let s3 = bind_s3(config, &credentials, filesystem).await?;
         let fuse = mount_fuse(config, filesystem).await?;
@@ -124,19 +124,12 @@ async fn bind_s3(
         credentials::add_file(&mut keys, file)?;
     }
     let settings = larder_s3::Settings {
-        address: config.s3.listen,
+        address: config.s3.listen.0,
         anonymous: config.s3.anonymous,
         base_domains: config.s3.base_domains.clone().unwrap_or_default(),
         ..larder_s3::Settings::default()
     };
-    S3Face::bind(settings, keys, Arc::clone(filesystem)).await.map_err(|error| {
-        // The only thing that can be unavailable before the first request is the port.
-        let exit = match error.kind() {
-            ErrorKind::Unavailable => Exit::Taken,
-            kind => kind.into(),
-        };
-        Failure::new(exit, error.to_string())
-    })
+    Ok(S3Face::bind(settings, keys, Arc::clone(filesystem)).await?)
 }
 
 /// Mounting blocks, so it has a thread of its own.
