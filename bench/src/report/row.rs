@@ -44,6 +44,8 @@ pub struct Row {
     pub reference: Vec<f64>,
     /// What must hold; nothing where the figure is only reported.
     pub bound: Option<Bound>,
+    /// What is aimed at, where that is more than must hold; missing it fails nothing.
+    pub goal: Option<Bound>,
 }
 
 impl Spread {
@@ -69,18 +71,23 @@ impl Row {
         self.larder.iter().zip(&self.reference).map(|(ours, theirs)| ours / theirs).collect()
     }
 
-    /// Whether the bound holds; nothing if there is none. The median counts, not the luckiest
-    /// nor the unluckiest round.
+    /// Whether the bound holds; nothing if there is none.
     #[must_use]
     pub fn holds(&self) -> Option<bool> {
+        self.bound.map(|bound| self.keeps_to(bound))
+    }
+
+    /// Whether the figure keeps to `bound`. The median counts, not the luckiest nor the unluckiest
+    /// round.
+    #[must_use]
+    pub fn keeps_to(&self, bound: Bound) -> bool {
         let values = if self.reference.is_empty() { self.larder.clone() } else { self.ratios() };
-        let bound = self.bound?;
-        let Some(spread) = Spread::of(&values) else { return Some(false) };
-        Some(match bound {
+        let Some(spread) = Spread::of(&values) else { return false };
+        match bound {
             Bound::AtLeast(floor) => spread.median >= floor,
             Bound::AtMost(ceiling) => spread.median <= ceiling,
             Bound::Always(wanted) => values.iter().all(|value| (value - wanted).abs() < 1e-9),
-        })
+        }
     }
 }
 

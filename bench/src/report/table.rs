@@ -5,8 +5,8 @@ use comfy_table::{CellAlignment, Table, presets};
 
 use super::row::{Bound, Row, Spread};
 
-const HEADINGS: [&str; 7] =
-    ["bench", "case", "figure", "larder", "reference", "ratio [min, max]", "floor"];
+const HEADINGS: [&str; 8] =
+    ["bench", "case", "figure", "larder", "reference", "ratio [min, max]", "floor", "goal"];
 
 /// The rows as a table, as wide as it needs to be.
 #[must_use]
@@ -21,7 +21,8 @@ pub fn render(rows: &[Row]) -> String {
             middle(&row.larder),
             middle(&row.reference),
             spread(&row.ratios()),
-            verdict(row),
+            verdict(row, row.bound).unwrap_or_else(|| "reported".into()),
+            verdict(row, row.goal).unwrap_or_default(),
         ]);
     }
     for column in 3..6 {
@@ -42,15 +43,15 @@ fn spread(values: &[f64]) -> String {
     })
 }
 
-fn verdict(row: &Row) -> String {
-    let bound = match row.bound {
-        None => return String::from("reported"),
-        Some(Bound::AtLeast(value)) => format!(">= {}", plain(value)),
-        Some(Bound::AtMost(value)) => format!("<= {}", plain(value)),
-        Some(Bound::Always(value)) => format!("= {}", plain(value)),
+fn verdict(row: &Row, bound: Option<Bound>) -> Option<String> {
+    let bound = bound?;
+    let shown = match bound {
+        Bound::AtLeast(value) => format!(">= {}", plain(value)),
+        Bound::AtMost(value) => format!("<= {}", plain(value)),
+        Bound::Always(value) => format!("= {}", plain(value)),
     };
-    let word = if row.holds() == Some(true) { "holds" } else { "MISSED" };
-    format!("{bound} {word}")
+    let word = if row.keeps_to(bound) { "holds" } else { "MISSED" };
+    Some(format!("{shown} {word}"))
 }
 
 fn plain(value: f64) -> String {
@@ -79,9 +80,10 @@ mod tests {
             larder: vec![4000.0, 5000.0, 4500.0],
             reference: vec![10_000.0; 3],
             bound: Some(Bound::AtLeast(0.5)),
+            goal: Some(Bound::AtLeast(0.4)),
         };
         let text = render(&[row]);
-        for part in ["4500", "10000", "0.45 [0.40, 0.50]", ">= 0.5 MISSED"] {
+        for part in ["4500", "10000", "0.45 [0.40, 0.50]", ">= 0.5 MISSED", ">= 0.4 holds"] {
             assert!(text.contains(part), "{part} in\n{text}");
         }
     }
