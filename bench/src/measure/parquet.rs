@@ -16,19 +16,16 @@ use std::{
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
-use super::plan::{Effort, Plan};
+use super::{
+    plan::{Effort, Plan},
+    scene::{BUCKET, FAR, FarStore, Front, MOUNT},
+};
 use crate::{
     load::signing::Signer,
-    process::{
-        larder::{Larder, Settings, Store},
-        store_proxy::{Passed, StoreProxy},
-    },
-    proxy::control::Pace,
+    process::store_proxy::Passed,
     report::row::{Bound, Row},
 };
 
-/// The bucket at the origin and the mount before it: DuckDB's place is the same on both ways.
-const BUCKET: &str = "tpch";
 /// The Python with DuckDB and its extensions, as `./check` and `./up` make it.
 const PYTHON: &str = ".tools/clients/bin/python";
 const SCRIPT: &str = "bench/parquet/tpch.py";
@@ -76,50 +73,31 @@ fn one_scale(plan: &Plan, scale: u32, rounds: usize) -> Result<Vec<Row>> {
     fs::create_dir_all(&files)?;
     let text = scale.to_string();
     python(&["make", &text, path(&files)?], None)?;
-    let home = folder.path().join("origin");
-    fs::create_dir_all(&home)?;
-    let origin = Larder::start(&Settings {
-        program: &plan.larder,
-        folder: home,
-        mount: (BUCKET, format!("file://{}", files.display())),
-        store: None,
-        fuse: None,
-        memory_group: None,
-    })?;
-    let proxy = StoreProxy::start(origin.s3.address, folder.path())?;
-    let direct = Signer { address: proxy.listen, keys: origin.s3.keys.clone() };
-    // The origin answers from its own cache afterwards: it must not be what is measured.
-    let expected = queries(Some(&direct), &files)?.digest;
-    proxy.set_pace(&Pace { delay_ms: Some(20.0), bytes_per_s: Some(250_000_000) })?;
+    let store = FarStore::start(plan, folder.path(), &files)?;
+    let direct = Way::S3(BUCKET, &store.direct);
+    let expected = queries(direct, &files)?.digest;
+    store.proxy.set_pace(&FAR)?;
+    let ask = |way: Way<'_>| -> Result<(f64, Passed)> {
+        store.proxy.reset()?;
+        let answer = queries(way, &files)?;
+        if answer.digest != expected {
+            bail!("sf{scale}: the queries gave other answers than before");
+        }
+        Ok((answer.seconds, store.proxy.passed()?))
+    };
     let mut rows = Rows::new(&format!("sf{scale}"));
     for round in 0..rounds {
         let home = folder.path().join(format!("near{round}"));
-        fs::create_dir_all(&home)?;
-        let store = Store { address: proxy.listen, keys: direct.keys.clone() };
-        let larder = Larder::start(&Settings {
-            program: &plan.larder,
-            folder: home.clone(),
-            mount: (BUCKET, format!("s3://{BUCKET}")),
-            store: Some(store),
-            fuse: None,
-            memory_group: None,
-        })?;
-        let way = |signer: Option<&Signer>| -> Result<(f64, Passed)> {
-            proxy.reset()?;
-            let answer = queries(signer, &files)?;
-            if answer.digest != expected {
-                bail!("sf{scale}: the queries gave other answers than before");
-            }
-            Ok((answer.seconds, proxy.passed()?))
-        };
+        let larder = store.front(plan, Front { folder: home.clone(), ..Front::default() })?;
+        let through = Way::S3(MOUNT, &larder.s3);
         if round % 2 == 0 {
-            rows.direct(way(Some(&direct))?);
-            rows.through(way(Some(&larder.s3))?);
+            rows.direct(ask(direct)?);
+            rows.through(ask(through)?);
         } else {
-            rows.through(way(Some(&larder.s3))?);
-            rows.direct(way(Some(&direct))?);
+            rows.through(ask(through)?);
+            rows.direct(ask(direct)?);
         }
-        rows.warm(way(Some(&larder.s3))?, way(None)?.0);
+        rows.warm(ask(through)?, ask(Way::Local)?.0);
         drop(larder);
         fs::remove_dir_all(home)?;
     }
@@ -171,11 +149,20 @@ impl From<Rows> for Vec<Row> {
     }
 }
 
-/// All queries, by S3 or on the files themselves.
-fn queries(signer: Option<&Signer>, files: &Path) -> Result<Answer> {
-    let place = match signer {
-        Some(_) => format!("s3://{BUCKET}"),
-        None => path(files)?.to_owned(),
+/// Where the tables are read.
+#[derive(Debug, Clone, Copy)]
+enum Way<'a> {
+    /// In this bucket of this server.
+    S3(&'a str, &'a Signer),
+    /// The files themselves.
+    Local,
+}
+
+/// All queries.
+fn queries(way: Way<'_>, files: &Path) -> Result<Answer> {
+    let (place, signer) = match way {
+        Way::S3(bucket, signer) => (format!("s3://{bucket}"), Some(signer)),
+        Way::Local => (path(files)?.to_owned(), None),
     };
     let line = python(&["run", &place], signer)?;
     serde_json::from_str(&line).with_context(|| format!("DuckDB said {line:?}"))

@@ -11,6 +11,7 @@ pub mod error;
 pub mod extent;
 pub mod file_id;
 pub mod freshness;
+pub mod listen;
 pub mod memory;
 pub mod metric;
 pub mod page;

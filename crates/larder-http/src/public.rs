@@ -59,21 +59,7 @@ impl PublicFace {
 }
 
 fn refused(listen: SocketAddr, error: io::Error) -> Error {
-    match error.kind() {
-        io::ErrorKind::AddrInUse => Error::already_exists(format!(
-            "the HTTP address {listen} is taken by another process; stop it or choose another \
-             address with --http"
-        )),
-        io::ErrorKind::PermissionDenied => Error::denied(format!(
-            "this user may not listen for HTTP on {listen}; choose a port above 1023 with --http"
-        )),
-        io::ErrorKind::AddrNotAvailable => Error::invalid(format!(
-            "this machine has no address {}, so the HTTP face can't listen there; choose another \
-             with --http",
-            listen.ip()
-        )),
-        _ => Error::invalid(format!("can't listen for HTTP on {listen}")).with_source(error),
-    }
+    larder_core::listen::refused("HTTP", "--http", listen, error)
 }
 
 struct Served {

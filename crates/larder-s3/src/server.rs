@@ -6,7 +6,7 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioTimer;
 use larder_client::Filesystem;
-use larder_core::{Clock, Error, Result};
+use larder_core::{Clock, Error, Result, listen};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore, watch},
@@ -147,19 +147,5 @@ impl S3Face {
 }
 
 fn bind_error(address: SocketAddr, error: io::Error) -> Error {
-    match error.kind() {
-        io::ErrorKind::AddrInUse => Error::already_exists(format!(
-            "the S3 address {address} is taken by another process; stop it or choose another \
-             address with --s3"
-        )),
-        io::ErrorKind::PermissionDenied => Error::denied(format!(
-            "this user may not listen for S3 on {address}; choose a port above 1023 with --s3"
-        )),
-        io::ErrorKind::AddrNotAvailable => Error::invalid(format!(
-            "this machine has no address {}, so the S3 face can't listen there; choose another \
-             with --s3",
-            address.ip()
-        )),
-        _ => Error::invalid(format!("can't listen for S3 on {address}")).with_source(error),
-    }
+    listen::refused("S3", "--s3", address, error)
 }

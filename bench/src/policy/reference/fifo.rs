@@ -28,12 +28,7 @@ impl Cache for Fifo {
         if self.queue.contains(name) {
             return true;
         }
-        if size <= self.capacity {
-            while self.queue.bytes() + size > self.capacity {
-                self.queue.pop();
-            }
-            self.queue.push(Object::fresh(name, size));
-        }
+        self.queue.admit(Object::fresh(name, size), self.capacity);
         false
     }
 }

@@ -86,6 +86,18 @@ impl Queue {
         assert!(before.is_none(), "an object is in a queue once");
     }
 
+    /// Puts an object at the new end of a queue of at most `capacity` bytes; what is in its way
+    /// goes from the old end. An object that is larger stays out.
+    pub(super) fn admit(&mut self, object: Object, capacity: u64) {
+        if object.size > capacity {
+            return;
+        }
+        while self.bytes + object.size > capacity {
+            self.pop();
+        }
+        self.push(object);
+    }
+
     /// Takes the object at the old end.
     pub(super) fn pop(&mut self) -> Option<Object> {
         let oldest = self.oldest()?;

@@ -9,12 +9,18 @@
 mod bench;
 mod slabs;
 
-use std::{path::Path, process::Command, sync::Arc, sync::mpsc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+    sync::Arc,
+    sync::mpsc,
+    time::Duration,
+};
 
 use fail::FailScenario;
 use larder_core::{ByteRange, Clock, Metrics, PAGE_SIZE, PageIndex};
 use larder_pages::{MemoryIndex, NotKept, PageStore, PutOutcome};
-use tempfile::tempdir;
+use tempfile::{TempDir, tempdir};
 
 use bench::{allocated, content, eventually, new_page, open, options, put, put_all, read_all};
 
@@ -22,6 +28,28 @@ const MIB: u64 = 1 << 20;
 const LENGTH: u64 = 4 * PAGE_SIZE;
 const KEPT: PutOutcome = PutOutcome::Kept;
 const FAULT: PutOutcome = PutOutcome::NotKept(NotKept::DiskFault);
+
+/// A store on two directories.
+struct Pair {
+    store: Arc<PageStore>,
+    directories: [TempDir; 2],
+}
+
+fn pair() -> Pair {
+    let directories = [tempdir().unwrap(), tempdir().unwrap()];
+    let both = directories.each_ref().map(|directory| (directory.path(), 8 * MIB));
+    let index = Arc::new(MemoryIndex::new());
+    let store = PageStore::open(options(&both), index, Arc::new(Metrics::new())).unwrap();
+    Pair { store, directories }
+}
+
+/// Lets the disk fail that takes the next small file; which it was.
+fn break_one(store: &PageStore) -> PathBuf {
+    fail::cfg("pages::fill", "1*return(EIO)").unwrap();
+    assert_eq!(put(store, 1000, 0, SMALL), FAULT);
+    let usage = store.usage();
+    usage.iter().find(|usage| usage.fault.is_some()).unwrap().path.clone()
+}
 
 fn put_four(store: &PageStore, name: u64) -> Vec<PutOutcome> {
     put_all(store, (0..4).map(|page| new_page(name, page, LENGTH)).collect())
@@ -183,10 +211,7 @@ fn good_small(store: &PageStore, names: std::ops::Range<u64>) -> usize {
 fn small_files_of_a_broken_disk_are_misses_until_it_comes_back() {
     for point in ["pages::slab", "pages::fill", "pages::entry", "pages::clear"] {
         let scenario = FailScenario::setup();
-        let (first, second) = (tempdir().unwrap(), tempdir().unwrap());
-        let both = options(&[(first.path(), 8 * MIB), (second.path(), 8 * MIB)]);
-        let index = Arc::new(MemoryIndex::new());
-        let store = PageStore::open(both, index, Arc::new(Metrics::new())).unwrap();
+        let Pair { store, directories: [first, second] } = pair();
         assert_eq!(put_small(&store, 0..60), [KEPT; 60]);
         fail::cfg(point, "1*return(EIO)").unwrap();
         match point {
@@ -221,17 +246,11 @@ fn small_files_of_a_broken_disk_are_misses_until_it_comes_back() {
 #[test]
 fn small_files_move_off_a_broken_disk_and_a_drain_lets_go_of_it() {
     let scenario = FailScenario::setup();
-    let (first, second) = (tempdir().unwrap(), tempdir().unwrap());
-    let both = options(&[(first.path(), 8 * MIB), (second.path(), 8 * MIB)]);
-    let index = Arc::new(MemoryIndex::new());
-    let store = PageStore::open(both, index, Arc::new(Metrics::new())).unwrap();
+    let Pair { store, directories: _directories } = pair();
     assert_eq!(put_small(&store, 0..60), [KEPT; 60]);
     let whole = ByteRange { start: 0, end: SMALL };
     let held: Vec<_> = (0..60).map(|name| store.get(content(name), SMALL, whole)).collect();
-    fail::cfg("pages::fill", "1*return(EIO)").unwrap();
-    assert_eq!(put(&store, 1000, 0, SMALL), FAULT);
-    let usage = store.usage();
-    let faulty = usage.iter().find(|usage| usage.fault.is_some()).unwrap().path.clone();
+    let faulty = break_one(&store);
     assert_eq!(put_small(&store, 0..60), [KEPT; 60], "what is lost is put elsewhere");
     assert_eq!(good_small(&store, 0..60), 60);
     store.drain_directory(&faulty).unwrap();
@@ -260,15 +279,9 @@ fn small_files_move_off_a_broken_disk_and_a_drain_lets_go_of_it() {
 #[test]
 fn small_files_that_moved_take_no_room_on_a_disk_that_comes_back() {
     let scenario = FailScenario::setup();
-    let (first, second) = (tempdir().unwrap(), tempdir().unwrap());
-    let both = options(&[(first.path(), 8 * MIB), (second.path(), 8 * MIB)]);
-    let index = Arc::new(MemoryIndex::new());
-    let store = PageStore::open(both, index, Arc::new(Metrics::new())).unwrap();
+    let Pair { store, directories: _directories } = pair();
     assert_eq!(put_small(&store, 0..60), [KEPT; 60]);
-    fail::cfg("pages::fill", "1*return(EIO)").unwrap();
-    assert_eq!(put(&store, 1000, 0, SMALL), FAULT);
-    let usage = store.usage();
-    let faulty = usage.iter().find(|usage| usage.fault.is_some()).unwrap().path.clone();
+    let faulty = break_one(&store);
     assert_eq!(put_small(&store, 0..60), [KEPT; 60], "what is lost is put elsewhere");
     assert!(allocated(&faulty) > 0, "the failed disk is left alone");
     store.resume_directory(&faulty).unwrap();
