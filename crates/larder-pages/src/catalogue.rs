@@ -258,7 +258,8 @@ impl Catalogue {
         let weight = self.weight(slot);
         if self.is_listed(slot) {
             let lane = self.lane_of(slot);
-            self.policy.resize(filled.slot, lane, weight);
+            let name = hash(self.key_of(slot));
+            self.policy.resize(filled.slot, lane, (name, weight));
             self.classes.weigh(class, weighed, weight);
         }
         self.classes.unreserve(filled.class, filled.taken);
@@ -341,7 +342,7 @@ impl Catalogue {
         let class = self.residents[segment.resident as usize].class;
         let after = self.weight(slot);
         let lane = self.lane_of(slot);
-        self.policy.resize(Slot(slot), lane, after);
+        self.policy.resize(Slot(slot), lane, (hash(key), after));
         self.classes.weigh(class, before, after);
         before - after
     }

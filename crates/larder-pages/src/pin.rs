@@ -11,7 +11,7 @@ use larder_core::{ContentId, Validity, page::EXTENT_PAGES};
 
 use crate::{
     IndexKey,
-    catalogue::Catalogue,
+    catalogue::{Catalogue, hash},
     class::ClassNumber,
     evict::Slot,
     fill::Queue,
@@ -55,7 +55,7 @@ impl Catalogue {
         let pinned = self.hold(key, start..wanted.end.next_multiple_of(EXTENT_PAGES))?;
         self.reads += 1;
         let lane = self.lane_of(pinned.slot.0);
-        self.policy.touch(pinned.slot, lane);
+        self.policy.touch(pinned.slot, lane, || hash(key));
         Some(pinned)
     }
 

@@ -95,7 +95,7 @@ impl Sample {
         let threshold = self.threshold();
         for (miniature, halves) in self.miniatures.iter_mut().zip(HALVES) {
             let capacity = miniature_capacity(self.capacity, halves, self.halvings);
-            miniature.thin(|name| spread(name) <= threshold, capacity);
+            miniature.halve(|name| spread(name) <= threshold, capacity);
         }
     }
 }

@@ -1,47 +1,59 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The memory of what lately left the small queue: fingerprints in a fixed table.
+//! The memory of what lately left: fingerprints in a table, with how often each was read.
 //!
-//! Four-way buckets; the oldest of a bucket gives way. An entry counts for as long as its lane
-//! takes to admit as many bytes as the main queue holds. A false match lets one segment start in
-//! the main queue: no harm. The table doubles when more is resident than it can remember, as
-//! with many small files: 8 bytes for each, up to a bound.
+//! Four-way buckets; the oldest of a bucket gives way. A false match lends one segment another's
+//! count: no harm. The table doubles when more is resident than it can remember, as with many
+//! small files: 8 bytes for each, up to a bound.
+
+use super::count::Count;
 
 const WAYS: usize = 4;
 /// It does not grow beyond so many: 32 MiB.
 const ENTRIES_MAX: usize = 1 << 22;
 
-#[derive(Debug, Clone, Copy, Default)]
-struct Remembered {
-    fingerprint: u32,
-    /// When it left, on the lane's clock, in units of [`CLOCK_UNIT`]; zero: never used.
-    left_at: u32,
+/// What is known of a segment that left.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Memory {
+    pub(super) count: Count,
+    /// When it left, on the clock of its queues, which wraps: a wrap can only forget or remember
+    /// too long.
+    pub(super) left_at: u16,
+    /// It left from the window.
+    pub(super) from_window: bool,
 }
 
-/// The ghost's clock counts units of this many admitted bytes, so that 32 bits last 16 TiB
-/// before they wrap; a wrap can only forget or remember too long.
-const CLOCK_UNIT: u64 = 4096;
+#[derive(Debug, Clone, Copy, Default)]
+struct Entry {
+    fingerprint: u32,
+    left_at: u16,
+    /// How often it was read, never zero where the entry is used.
+    reads: u8,
+    /// The epoch of the count in the low seven bits, whether it left the window in the last.
+    epoch: u8,
+}
+
+const FROM_WINDOW: u8 = 1 << 7;
 
 #[derive(Debug)]
 pub(super) struct Ghost {
-    table: Box<[Remembered]>,
+    table: Box<[Entry]>,
 }
 
 impl Ghost {
     /// A ghost for at least `entries` segments.
     pub(super) fn new(entries: usize) -> Self {
         let entries = entries.next_power_of_two().max(WAYS);
-        Self { table: vec![Remembered::default(); entries].into() }
+        Self { table: vec![Entry::default(); entries].into() }
     }
 
-    pub(super) fn remember(&mut self, hash: u64, admitted: u64) {
-        let now = units(admitted);
+    pub(super) fn remember(&mut self, hash: u64, memory: Memory) {
         let bucket = self.bucket(hash);
-        let oldest = bucket.iter_mut().max_by_key(|old| match old.left_at {
-            0 => u32::MAX,
-            at => now.wrapping_sub(at),
+        let oldest = bucket.iter_mut().max_by_key(|old| match old.reads {
+            0 => u16::MAX,
+            _ => memory.left_at.wrapping_sub(old.left_at),
         });
         if let Some(oldest) = oldest {
-            *oldest = Remembered { fingerprint: fingerprint(hash), left_at: now };
+            *oldest = Entry::new(fingerprint(hash), memory);
         }
     }
 
@@ -51,14 +63,14 @@ impl Ghost {
         if resident <= entries || entries * 2 > ENTRIES_MAX {
             return;
         }
-        let grown = vec![Remembered::default(); entries * 2].into();
+        let grown = vec![Entry::default(); entries * 2].into();
         let old = std::mem::replace(&mut self.table, grown);
         for (nth, bucket) in old.chunks_exact(WAYS).enumerate() {
-            for entry in bucket.iter().filter(|entry| entry.left_at != 0) {
+            for entry in bucket.iter().filter(|entry| entry.reads != 0) {
                 // The bit that tells the halves apart is part of the fingerprint.
                 let half = entry.fingerprint as usize / (entries / WAYS) % 2;
                 let start = (nth + half * (entries / WAYS)) * WAYS;
-                let free = self.table[start..start + WAYS].iter_mut().find(|new| new.left_at == 0);
+                let free = self.table[start..start + WAYS].iter_mut().find(|new| new.reads == 0);
                 if let Some(free) = free {
                     *free = *entry;
                 }
@@ -66,65 +78,36 @@ impl Ghost {
         }
     }
 
-    /// Whether the segment left within the last `window` admitted bytes; forgets it.
-    pub(super) fn recall(&mut self, hash: u64, admitted: u64, window: u64) -> bool {
-        let now = units(admitted);
+    /// What is known of the segment; forgets it.
+    pub(super) fn recall(&mut self, hash: u64) -> Option<Memory> {
         let found = self
             .bucket(hash)
             .iter_mut()
-            .find(|old| old.left_at != 0 && old.fingerprint == fingerprint(hash));
-        let Some(found) = found else { return false };
-        let age = u64::from(now.wrapping_sub(found.left_at)) * CLOCK_UNIT;
-        *found = Remembered::default();
-        age <= window
+            .find(|old| old.reads != 0 && old.fingerprint == fingerprint(hash))?;
+        Some(std::mem::take(found).memory())
     }
 
-    /// The clock, which showed `(admitted, capacity)` before, shows other figures from now on:
-    /// ages change in proportion to the capacity.
-    pub(super) fn rescale(&mut self, before: (u64, u64), after: (u64, u64)) {
-        let (old, new) = (units(before.0), units(after.0));
-        for entry in self.table.iter_mut().filter(|entry| entry.left_at != 0) {
-            let age = u128::from(old.wrapping_sub(entry.left_at)) * u128::from(after.1);
-            let age = (age / u128::from(before.1.max(1))) as u32;
-            entry.left_at = new.wrapping_sub(age).max(1);
-        }
-    }
-
-    fn bucket(&mut self, hash: u64) -> &mut [Remembered] {
+    fn bucket(&mut self, hash: u64) -> &mut [Entry] {
         let buckets = self.table.len() / WAYS;
         let start = (fingerprint(hash) as usize & (buckets - 1)) * WAYS;
         &mut self.table[start..start + WAYS]
     }
 }
 
+impl Entry {
+    fn new(fingerprint: u32, memory: Memory) -> Self {
+        let Memory { count, left_at, from_window } = memory;
+        let from_window = if from_window { FROM_WINDOW } else { 0 };
+        let reads = count.reads.max(1);
+        Self { fingerprint, left_at, reads, epoch: count.epoch & !FROM_WINDOW | from_window }
+    }
+
+    fn memory(self) -> Memory {
+        let count = Count { reads: self.reads, epoch: self.epoch & !FROM_WINDOW };
+        Memory { count, left_at: self.left_at, from_window: self.epoch & FROM_WINDOW != 0 }
+    }
+}
+
 fn fingerprint(hash: u64) -> u32 {
     (hash >> 32) as u32
-}
-
-fn units(admitted: u64) -> u32 {
-    ((admitted / CLOCK_UNIT) as u32).max(1)
-}
-
-#[cfg(test)]
-mod tests {
-    use larder_core::Random;
-
-    use super::{ENTRIES_MAX, Ghost};
-
-    #[test]
-    fn growing_forgets_nothing() {
-        let mut ghost = Ghost::new(1024);
-        let hash = |name| Random::seeded(name).next();
-        for name in 0..256 {
-            ghost.remember(hash(name), 1 << 20);
-        }
-        let known: Vec<u64> = (0..256).collect();
-        ghost.grow_for(1025);
-        ghost.grow_for(1025);
-        assert_eq!(ghost.table.len(), 2048, "as much as it takes");
-        let kept = known.iter().filter(|name| ghost.recall(hash(**name), 1 << 20, 1 << 20));
-        assert!(kept.count() > 250);
-        (0..20).for_each(|_| ghost.grow_for(usize::MAX));
-        assert_eq!(ghost.table.len(), ENTRIES_MAX);
-    }
 }

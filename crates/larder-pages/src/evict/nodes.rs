@@ -4,7 +4,7 @@
 
 use std::ops::{Index, IndexMut};
 
-use super::policy::Node;
+use super::queues::Node;
 
 /// Small files are numbered in groups of so many, one group for each slab.
 pub(crate) const GROUP: u32 = 1 << 13;

@@ -6,34 +6,12 @@
 //! (`crate::curve`) drive it, the latter in miniature: a sample of the segments in a cache that is
 //! smaller in the same proportion.
 
-use std::{
-    collections::HashMap,
-    hash::{BuildHasherDefault, Hasher},
-    ops::Range,
-};
+use std::{collections::HashMap, ops::Range};
 
-use super::{Admission, LaneIndex, Policy, Slot};
+use super::{Admission, LaneIndex, NameHasher, Policy, Slot};
 use crate::{catalogue::SEGMENT_OVERHEAD, page_set::PageSet};
 
 const LANE: LaneIndex = LaneIndex(0);
-
-/// Names are hashes already.
-#[derive(Debug, Clone, Copy, Default)]
-struct NameHasher(u64);
-
-impl Hasher for NameHasher {
-    fn write(&mut self, bytes: &[u8]) {
-        bytes.iter().for_each(|byte| self.0 = self.0.rotate_left(8) ^ u64::from(*byte));
-    }
-
-    fn write_u64(&mut self, name: u64) {
-        self.0 = name;
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
-    }
-}
 
 #[derive(Debug, Clone, Copy)]
 struct Entry {
@@ -69,7 +47,7 @@ pub struct Simulation {
     policy: Policy,
     capacity: u64,
     used: u64,
-    slots: HashMap<u64, Slot, BuildHasherDefault<NameHasher>>,
+    slots: HashMap<u64, Slot, NameHasher>,
     entries: Vec<Entry>,
     free: Vec<Slot>,
     evicted: bool,
@@ -105,7 +83,7 @@ impl Simulation {
         if let Some(slot) = known
             && !here.and(&wanted.pages).is_empty()
         {
-            self.policy.touch(slot, LANE);
+            self.policy.touch(slot, LANE, || name);
         }
         if wanted.pages.minus(&here).is_empty() {
             return 0;
@@ -115,9 +93,10 @@ impl Simulation {
         missing
     }
 
-    /// Forgets the segments whose names are not to be kept, and has `capacity` from now on: what
-    /// is left of a miniature is in the state of one that had this capacity from the start.
-    pub(crate) fn thin(&mut self, keep: impl Fn(u64) -> bool, capacity: u64) {
+    /// Forgets the segments whose names are not to be kept, which are half of all, and has
+    /// `capacity` from now on: what is left of a miniature is in the state of one that had this
+    /// capacity from the start.
+    pub(crate) fn halve(&mut self, keep: impl Fn(u64) -> bool, capacity: u64) {
         let Self { policy, entries, free, used, .. } = self;
         self.slots.retain(|name, slot| {
             let kept = keep(*name);
@@ -128,7 +107,7 @@ impl Simulation {
             }
             kept
         });
-        self.policy.rescale(LANE, self.capacity, capacity);
+        self.policy.halve(LANE, keep, capacity);
         self.capacity = capacity;
         while self.used > self.capacity {
             if !self.evict_one() {
@@ -165,7 +144,7 @@ impl Simulation {
         entry.weight += bytes;
         self.used += bytes;
         let weight = entry.weight;
-        self.policy.resize(slot, LANE, weight);
+        self.policy.resize(slot, LANE, (name, weight));
     }
 
     fn admit(&mut self, name: u64, overhead: u64) -> Slot {

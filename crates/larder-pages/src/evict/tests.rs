@@ -34,7 +34,7 @@ impl Cache {
     /// Reads `name`; returns whether it was there.
     fn read(&mut self, name: u64) -> bool {
         if let Some(slot) = self.slots.get(&name) {
-            self.policy.touch(*slot, LANE);
+            self.policy.touch(*slot, LANE, || hash(name));
             return true;
         }
         if (self.slots.len() as u64 + 1) * WEIGHT > self.capacity {
@@ -130,7 +130,7 @@ fn a_simulation_cut_in_half_goes_on_as_one_that_was_small_from_the_start() {
             small.read(name, 0..1, WEIGHT);
         }
     }
-    cut.thin(kept, capacity / 2);
+    cut.halve(kept, capacity / 2);
     assert!(cut.segments() <= 200 && cut.segments() > 150, "{}", cut.segments());
     let (mut missed, mut of) = ([0, 0], 0);
     for name in std::iter::repeat_with(&mut reads).take(6_000).filter(|name| kept(*name)) {

@@ -65,12 +65,13 @@ pub(super) fn fill(shelf: &Shelf, mut files: Vec<Queued>) {
 /// Returns those whose slab went before they were listed there.
 fn place_and_write(shelf: &Shelf, files: Vec<Queued>) -> Vec<Queued> {
     let mut placed: Vec<Placed<'_>> = Vec::with_capacity(files.len());
+    let mut again = Vec::new();
     for queued in files {
         let mut slot = place(shelf, &queued.page);
         // What takes the quota may be those that were placed before it: once they are listed, they
         // can go.
         if matches!(slot, Err(NotKept::QuotaFull)) && !placed.is_empty() {
-            write_all(shelf, std::mem::take(&mut placed));
+            again.extend(write_all(shelf, std::mem::take(&mut placed)));
             slot = place(shelf, &queued.page);
         }
         match slot {
@@ -79,11 +80,12 @@ fn place_and_write(shelf: &Shelf, files: Vec<Queued>) -> Vec<Queued> {
             Err(reason) => tell_not_kept(shelf, queued, reason),
         }
     }
-    write_all(shelf, placed);
+    again.extend(write_all(shelf, placed));
+    again
 }
 
-/// Writes files that have their slots.
-fn write_all(shelf: &Shelf, mut placed: Vec<Placed<'_>>) {
+/// Writes files that have their slots; returns as [`place_and_write`].
+fn write_all(shelf: &Shelf, mut placed: Vec<Placed<'_>>) -> Vec<Queued> {
     placed.sort_unstable_by_key(|placed| placed.slot.number);
     let mut opened = None;
     let mut again = Vec::new();

@@ -124,7 +124,7 @@ impl Catalogue {
         let slot = Slot::small(number.0);
         self.reads += 1;
         let lane = self.small_lane(number);
-        self.policy.touch(slot, lane);
+        self.policy.touch(slot, lane, || hash(content));
         let file = self.slab_file(number.slab());
         Some(Held { slot, entry, file, offset: file.header.class.slot_offset(number.slot()) })
     }
