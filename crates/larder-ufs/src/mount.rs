@@ -216,6 +216,26 @@ impl MountedStore {
         self.with(&Priority::new(Class::Foreground))
     }
 
+    /// The address that its requests go to, by which stores share a budget; `None`: it has none.
+    #[must_use]
+    pub fn address(&self) -> Option<&str> {
+        match &self.0 {
+            Layers::Budgeted { lane, .. } => Some(lane.address()),
+            Layers::None(_) => None,
+        }
+    }
+
+    /// Whether one more request would pass at once and leave room for others: nobody waits, the
+    /// store has not asked to slow down of late, and less than half of the mount's places are
+    /// taken. For requests that are made only because the store has bandwidth to spare.
+    #[must_use]
+    pub fn has_room(&self, class: Class) -> bool {
+        match &self.0 {
+            Layers::Budgeted { lane, .. } => lane.has_room(class),
+            Layers::None(_) => true,
+        }
+    }
+
     /// The canonical URI of a key, as [`UnderStorage::uri`] says.
     #[must_use]
     pub fn uri(&self, key: &Key) -> String {

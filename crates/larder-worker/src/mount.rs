@@ -2,7 +2,7 @@
 //! A mount as the worker serves it: the record, the open under storage and its last word.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -17,7 +17,7 @@ use larder_core::{
 use larder_ufs::mount::MountedStore;
 use prometheus_client::metrics::{counter::Counter, family::Family};
 
-use crate::miss::StoreCost;
+use crate::miss::{StoreCost, Streams};
 
 /// A mount and its opened under storage, as the composing program gives them.
 #[derive(Debug, Clone)]
@@ -36,6 +36,8 @@ pub(crate) struct Mount {
     pub(crate) generation: AtomicU64,
     /// What a request costs there, for those who plan one.
     pub(crate) cost: StoreCost,
+    /// How many bodies at once its bandwidth needs; shared by all mounts of one store.
+    pub(crate) streams: Arc<Streams>,
     /// Its number among the mounts.
     pub(crate) account: usize,
     /// Where its requests are counted.
@@ -105,7 +107,7 @@ impl Counters {
 }
 
 impl Mount {
-    fn new(store: Store, account: usize, metrics: &Metrics) -> Self {
+    fn new(store: Store, account: usize, streams: Arc<Streams>, metrics: &Metrics) -> Self {
         let Store { record, storage } = store;
         let counters = Counters::new(metrics, record.name.as_str());
         Self {
@@ -114,6 +116,7 @@ impl Mount {
             storage,
             generation: AtomicU64::new(0),
             cost: StoreCost::new(),
+            streams,
             account,
             last_error: Mutex::default(),
         }
@@ -164,9 +167,14 @@ pub(crate) struct Mounts(BTreeMap<MountName, Arc<Mount>>);
 
 impl Mounts {
     pub(crate) fn new(stores: Vec<Store>, metrics: &Metrics) -> Self {
+        let mut by_address: HashMap<String, Arc<Streams>> = HashMap::new();
         let by_name = stores.into_iter().enumerate().map(|(account, store)| {
             let name = store.record.name.clone();
-            (name, Arc::new(Mount::new(store, account, metrics)))
+            let streams = match store.storage.address() {
+                Some(address) => Arc::clone(by_address.entry(address.to_owned()).or_default()),
+                None => Arc::default(),
+            };
+            (name, Arc::new(Mount::new(store, account, streams, metrics)))
         });
         Self(by_name.collect())
     }

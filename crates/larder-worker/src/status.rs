@@ -19,7 +19,7 @@ use larder_ufs::{
     under_storage::{Condition, Content, ReadOutcome},
 };
 
-use crate::{Worker, miss::Attachment, mount::Mount};
+use crate::{Worker, miss::Attachment, mount::Mount, read::PART};
 
 /// What an opening found.
 #[derive(Debug, Clone)]
@@ -272,7 +272,9 @@ impl Worker {
             _ => Condition::None,
         };
         let asked = self.clock.elapsed();
-        let outcome = storage.read(&path.key, widen(span), &condition).await?;
+        let in_parts = mount.streams.is_split(asked) && mount.storage.has_room(wish.class);
+        let span = if in_parts { first_part(widen(span)) } else { widen(span) };
+        let outcome = storage.read(&path.key, span, &condition).await?;
         mount.cost.waited(self.clock.elapsed().saturating_sub(asked));
         Ok(match outcome {
             ReadOutcome::Content(content) => Answer::Content(content),
@@ -361,6 +363,19 @@ fn widen(span: Span) -> Span {
         }
         // One page more than asked, so that the page of the first byte comes whole.
         Span::Last(count) => Span::Last(count.saturating_add(PAGE_SIZE - 1)),
+    }
+}
+
+/// The beginning of a long span, where what follows is brought by several requests at once.
+fn first_part(span: Span) -> Span {
+    let end_of = |start: u64| start.saturating_add(2 * PART);
+    match span {
+        Span::All => Span::Range(ByteRange::new(0, end_of(0))),
+        Span::From(start) => Span::Range(ByteRange::new(start, end_of(start))),
+        Span::Range(range) => {
+            Span::Range(ByteRange::new(range.start, range.end.min(end_of(range.start))))
+        }
+        Span::Last(_) => span,
     }
 }
 

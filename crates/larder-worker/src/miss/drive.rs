@@ -25,6 +25,7 @@ use super::{
     fetch::{Attachment, Fetch, Run, Wanted},
     flights::{Gap, Joined},
     intake::{Intake, Pages},
+    streams::Stream,
 };
 use crate::{Worker, mount::Mount, rules::Treatment};
 
@@ -97,11 +98,27 @@ impl Worker {
         Some(attachment)
     }
 
+    /// Starts a fetch for a reader that will come to its first byte. `None`: another brings that,
+    /// or it is resident by now.
+    pub(crate) fn hold(&self, source: &Source, gap: Gap) -> Option<Attachment> {
+        let first = ByteRange::new(gap.position, gap.position + 1);
+        let resident = || {
+            let pieces = self.pages.get(gap.content, gap.length, first);
+            matches!(pieces.first(), Some(Piece::Resident { .. }))
+        };
+        let (fetch, attachment) = self.flights.hold(gap, resident)?;
+        self.drive(source.clone(), fetch, None);
+        Some(attachment)
+    }
+
     fn drive(&self, source: Source, fetch: Arc<Fetch>, body: Option<Body>) {
         let worker = self.shared();
+        // From here on, so that who looks next knows of it.
+        let length = fetch.stop() - fetch.start;
+        let stream = Stream::new(&source.mount.streams, length, self.clock.elapsed());
         let landing = Landing { worker: Arc::clone(&worker), fetch: Arc::clone(&fetch) };
         tokio::spawn(async move {
-            let result = worker.pump(&source, &fetch, body).await;
+            let result = worker.pump((&source, &fetch), body, stream).await;
             if let Err(error) = &result
                 && error.kind() == ErrorKind::Stale
             {
@@ -114,39 +131,46 @@ impl Worker {
     }
 
     /// Moves bytes until the last is here, nobody wants more, or the store gives up.
-    async fn pump(&self, source: &Source, fetch: &Arc<Fetch>, body: Option<Body>) -> Result<()> {
-        let ByteRange { start: mut position, end } = fetch.range;
-        let mut body = body;
+    async fn pump(
+        &self,
+        (source, fetch): (&Source, &Arc<Fetch>),
+        mut body: Option<Body>,
+        mut stream: Stream,
+    ) -> Result<()> {
+        let mut position = fetch.start;
         let mut resumes = 0;
         let mut intake = Intake::new(&self.budget);
-        let mut pages = Pages::new(position, end);
+        let mut pages = Pages::new(position, fetch.length);
         let mut pace = Pace::default();
-        while position < end {
-            let wanted = match fetch.wanted_now() {
+        loop {
+            let short = self.memory_is_short();
+            let wanted = match fetch.wanted_now(short) {
                 Some(wanted) => wanted,
                 None => {
                     pace.pause();
+                    stream.pause(self.clock.elapsed());
                     intake.release();
-                    fetch.wanted().await
+                    fetch.wanted(short).await
                 }
             };
-            if wanted == Wanted::No {
-                return Ok(());
-            }
+            let Wanted::To(end) = wanted else { return Ok(()) };
             let lease = intake.ready().await;
+            stream.resume(self.clock.elapsed());
             let mut open = match body.take() {
                 Some(open) => open,
-                None => self.connect(source, fetch, position).await?,
+                None => self.connect((source, fetch), ByteRange::new(position, end)).await?,
             };
             match open.arrived(end - position).await {
                 Ok(mut chunk) => {
                     let run = intake.take(&mut chunk, position, lease);
                     open.carry = chunk;
                     body = Some(open);
-                    position = run.end();
-                    let bytes = run.bytes.len() as u64;
-                    pace.received(bytes, self.clock.elapsed(), &source.mount.cost);
-                    if self.deliver((source, fetch), &mut pages, run) == Delivered::Pages {
+                    let (bytes, now) = (run.bytes.len() as u64, self.clock.elapsed());
+                    pace.received(bytes, now, &source.mount.cost);
+                    stream.received(bytes, now);
+                    let delivered = self.deliver((source, fetch), &mut pages, run);
+                    position = delivered.reached;
+                    if delivered.pages > 0 {
                         resumes = 0;
                     }
                 }
@@ -157,17 +181,23 @@ impl Worker {
                     let path = &source.path;
                     tracing::debug!(%path, %error, position, "continuing a broken body");
                     pace.pause();
+                    stream.pause(self.clock.elapsed());
                     self.clock.sleep(RESUME_WAIT * 2_u32.pow(resumes)).await;
                     resumes += 1;
                 }
             }
         }
-        Ok(())
+    }
+
+    /// Whether so much of the memory budget is taken that what is left is for readers that are
+    /// here. They get by with a quarter less than what makes them copy small chunks.
+    pub(crate) fn memory_is_short(&self) -> bool {
+        self.budget.used() > self.budget.total() / 4
     }
 
     /// Asks the store for the rest of a fetch.
-    async fn connect(&self, source: &Source, fetch: &Fetch, position: u64) -> Result<Body> {
-        let span = Span::Range(ByteRange::new(position, fetch.range.end));
+    async fn connect(&self, (source, fetch): (&Source, &Fetch), range: ByteRange) -> Result<Body> {
+        let (span, position) = (Span::Range(range), range.start);
         let condition = Condition::Match(source.version.clone());
         let asked = self.clock.elapsed();
         let storage = source.mount.storage.with(&fetch.priority);
@@ -203,15 +233,15 @@ impl Worker {
         &self,
         (source, fetch): (&Source, &Arc<Fetch>),
         pages: &mut Pages,
-        mut run: Run,
+        run: Run,
     ) -> Delivered {
-        fetch.publish(run.clone());
+        let mut run = fetch.publish(run);
         // Anew each time, for rules change while bytes come.
         let treatment = self.rules.now().treatment(&source.path);
-        let mut delivered = Delivered::NoPage;
+        let mut delivered = Delivered { reached: run.end(), pages: 0 };
         while !run.bytes.is_empty() {
             let Some(page) = pages.add(&mut run) else { break };
-            delivered = Delivered::Pages;
+            delivered.pages += 1;
             let index = page.index;
             let Treatment::Keep(class) = treatment else {
                 fetch.settle(index, PutOutcome::NotKept(NotKept::Unwanted));
@@ -268,11 +298,13 @@ impl Body {
     }
 }
 
-/// Whether bytes made pages whole.
+/// What became of bytes that came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Delivered {
-    Pages,
-    NoPage,
+struct Delivered {
+    /// The fetch has come so far.
+    reached: u64,
+    /// So many pages are whole by them.
+    pages: u32,
 }
 
 /// Takes the fetch off the table at the end, also when its task dies; then readers get an error.

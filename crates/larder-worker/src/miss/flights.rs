@@ -63,15 +63,27 @@ impl Flights {
             }
             return Joined::Resident;
         }
-        let same = fetches.iter().filter(|fetch| fetch.length == gap.length);
-        let next = same.filter_map(|fetch| fetch.next_covered(page)).min().unwrap_or(u64::MAX);
-        let range = ByteRange::new(gap.range.start, gap.range.end.min(next));
-        let priority = Priority::new(gap.class);
-        let fetch = Fetch::new((gap.content, gap.length), range, gap.ahead_to, priority);
-        let fetch = Arc::new(fetch);
+        let fetch = start(fetches, gap);
         let attachment = fetch.attach(gap.position, gap.class);
-        fetches.push(Arc::clone(&fetch));
         Joined::Started(fetch, attachment)
+    }
+
+    /// Enters a fetch for a reader that will come to the first byte of the gap, as
+    /// [`Flights::join_or_start`] does; `None` where another brings that or it is resident.
+    pub(crate) fn hold(
+        &self,
+        gap: Gap,
+        resident: impl Fn() -> bool,
+    ) -> Option<(Arc<Fetch>, Attachment)> {
+        let mut table = self.table();
+        let page = PageIndex::at(gap.position);
+        let covers = |fetch: &Arc<Fetch>| fetch.length == gap.length && fetch.covers(page);
+        if table.get(&gap.content).is_some_and(|fetches| fetches.iter().any(covers)) || resident() {
+            return None;
+        }
+        let fetch = start(table.entry(gap.content).or_default(), gap);
+        let attachment = fetch.hold(gap.class);
+        Some((fetch, attachment))
     }
 
     /// Enters a fetch whose bytes are already on their way. `None` when another brings its first
@@ -118,4 +130,17 @@ impl Flights {
             fetch.settled().await;
         }
     }
+}
+
+/// Enters a fetch for a gap, up to where the next one begins.
+fn start(fetches: &mut Vec<Arc<Fetch>>, gap: Gap) -> Arc<Fetch> {
+    let page = PageIndex::at(gap.position);
+    let same = fetches.iter().filter(|fetch| fetch.length == gap.length);
+    let next = same.filter_map(|fetch| fetch.next_covered(page)).min().unwrap_or(u64::MAX);
+    let range = ByteRange::new(gap.range.start, gap.range.end.min(next));
+    let priority = Priority::new(gap.class);
+    let fetch = Fetch::new((gap.content, gap.length), range, gap.ahead_to, priority);
+    let fetch = Arc::new(fetch);
+    fetches.push(Arc::clone(&fetch));
+    fetch
 }

@@ -5,7 +5,7 @@
 //! the page store takes over page by page. `flights` knows all fetches under way, so that a reader
 //! of bytes half in flight attaches instead of asking again. `drive` moves the bytes, `intake`
 //! makes runs and pages of the store's chunks. `plan` says how far one request goes, by what `cost`
-//! has learnt of the store. No reader waits for disk or for the rest of a page,
+//! has learnt of the store, and `streams` how many at once its bandwidth needs. No reader waits for disk or for the rest of a page,
 //! and the store is never read further ahead than somebody wants.
 
 mod cost;
@@ -14,9 +14,11 @@ mod fetch;
 mod flights;
 mod intake;
 mod plan;
+mod streams;
 
 pub(crate) use cost::StoreCost;
 pub(crate) use drive::Source;
 pub(crate) use fetch::{Attachment, Step};
 pub(crate) use flights::{Flights, Gap};
 pub(crate) use plan::{Joining, More, Stretch};
+pub(crate) use streams::Streams;

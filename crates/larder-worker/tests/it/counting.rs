@@ -2,6 +2,7 @@
 //! An under storage that counts requests and bytes, and can be slow or broken on demand.
 
 use std::{
+    collections::BTreeSet,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -40,6 +41,77 @@ pub(crate) struct Counting {
     pub(crate) asked: Mutex<Vec<String>>,
     /// Wait before each body chunk.
     pub(crate) chunk_wait: Mutex<Duration>,
+    /// The way to the store, where its bandwidth is limited.
+    pub(crate) line: Mutex<Option<Arc<Line>>>,
+}
+
+/// A way of limited bandwidth. Time on it is a manual clock's and passes only while everybody
+/// waits for bytes, so what is measured depends on nothing else.
+#[derive(Debug)]
+pub(crate) struct Line {
+    pub(crate) clock: Clock,
+    /// Time between two chunks of one body.
+    pub(crate) each: Duration,
+    /// Time between two chunks of all bodies.
+    pub(crate) all: Duration,
+    /// When the line is free again.
+    free_at: Mutex<Duration>,
+    /// Bodies that wait, by when their next chunk is here.
+    waiting: Mutex<BTreeSet<(Duration, u64)>>,
+    bodies: AtomicU64,
+    /// How many waited at once at most.
+    pub(crate) most: AtomicU64,
+}
+
+impl Line {
+    pub(crate) fn new(clock: Clock, each: Duration, all: Duration) -> Arc<Self> {
+        Arc::new(Self {
+            clock,
+            each,
+            all,
+            free_at: Mutex::default(),
+            waiting: Mutex::default(),
+            bodies: AtomicU64::new(0),
+            most: AtomicU64::new(0),
+        })
+    }
+
+    /// Waits for the next chunk of a body.
+    async fn chunk(&self, body: u64) {
+        let now = self.clock.elapsed();
+        let ready = {
+            let mut free_at = self.free_at.lock().unwrap();
+            *free_at = (*free_at).max(now) + self.all;
+            (*free_at).max(now + self.each)
+        };
+        let waiter = Waiter { line: self, entry: (ready, body) };
+        {
+            let mut waiting = self.waiting.lock().unwrap();
+            waiting.insert(waiter.entry);
+            self.most.fetch_max(waiting.len() as u64, Ordering::SeqCst);
+        }
+        while self.clock.elapsed() < ready {
+            // Everybody else may do what there is to do first.
+            for _ in 0..32 {
+                tokio::task::yield_now().await;
+            }
+            let next = self.waiting.lock().unwrap().first().copied();
+            if next == Some(waiter.entry) {
+                self.clock.advance(ready.saturating_sub(self.clock.elapsed()));
+            }
+        }
+    }
+}
+
+struct Waiter<'a> {
+    line: &'a Line,
+    entry: (Duration, u64),
+}
+
+impl Drop for Waiter<'_> {
+    fn drop(&mut self) {
+        self.line.waiting.lock().unwrap().remove(&self.entry);
+    }
 }
 
 impl Counting {
@@ -57,6 +129,7 @@ impl Counting {
             stalls_after: Mutex::default(),
             asked: Mutex::default(),
             chunk_wait: Mutex::default(),
+            line: Mutex::default(),
         })
     }
 
@@ -87,14 +160,19 @@ impl Counting {
         let wait = *self.chunk_wait.lock().unwrap();
         let mut left = self.breaks.lock().unwrap().pop().unwrap_or(u64::MAX);
         let clock = Clock::system();
+        let line = self.line.lock().unwrap().clone();
+        let number = line.as_ref().map_or(0, |line| line.bodies.fetch_add(1, Ordering::SeqCst));
         let body = cut(body, *self.chunk_max.lock().unwrap());
         let body = match self.stalls_after.lock().unwrap().take() {
             Some(bytes) => stalling(body, bytes),
             None => body,
         };
         body.then(move |chunk| {
-            let clock = clock.clone();
+            let (clock, line) = (clock.clone(), line.clone());
             async move {
+                if let Some(line) = line {
+                    line.chunk(number).await;
+                }
                 if !wait.is_zero() {
                     clock.sleep(wait).await;
                 }

@@ -44,6 +44,8 @@ pub(crate) struct Recipe {
     pub(crate) rules: Vec<Rule>,
     /// Requests to the store in a second; `None`: a store without layers.
     pub(crate) rate: Option<u32>,
+    /// The memory budget.
+    pub(crate) memory: u64,
 }
 
 impl Default for Recipe {
@@ -56,6 +58,7 @@ impl Default for Recipe {
             clock: Clock::manual(UnixMillis(1_800_000_000_000)),
             rules: Vec::new(),
             rate: None,
+            memory: 64 << 20,
         }
     }
 }
@@ -129,7 +132,7 @@ fn open_with(
         pages,
         stores: vec![Store { record, storage }],
         rules: recipe.rules.clone(),
-        budget: MemoryBudget::new(64 << 20),
+        budget: MemoryBudget::new(recipe.memory),
         clock: recipe.clock.clone(),
         metrics,
     })

@@ -12,4 +12,5 @@ mod misses;
 mod priority;
 mod reads;
 mod rules;
+mod streams;
 mod trouble;

@@ -62,6 +62,7 @@ impl Budgets {
 /// What is shared by all mounts of one store.
 #[derive(Debug)]
 struct StoreBudget {
+    address: String,
     requests: Arc<Turnstile<Requests>>,
     latencies: Mutex<[Latency; 2]>,
 }
@@ -71,6 +72,7 @@ impl StoreBudget {
         let labels = StoreAddressLabels { store: address.to_owned() };
         let shown = metrics.store_request_limit.get_or_create(&labels).clone();
         Self {
+            address: address.to_owned(),
             requests: Turnstile::new(Requests::new(shown), clock),
             latencies: Mutex::new([Latency::new(), Latency::new()]),
         }
@@ -131,6 +133,19 @@ impl Lane {
         let line = Line { mount: number, waiting };
         let labels = MountLabels { mount: mount.to_string() };
         Self { budget, line, bytes, labels, clock, metrics }
+    }
+
+    /// The address whose budget this is a part of.
+    pub(crate) fn address(&self) -> &str {
+        &self.budget.address
+    }
+
+    /// Whether a request would pass at once and leave room for others.
+    pub(crate) fn has_room(&self, class: Class) -> bool {
+        let mount = self.line.mount;
+        self.budget.requests.would_pass(mount, class, |requests, now| {
+            !requests.is_slowed(now) && requests.is_half_free(mount)
+        })
     }
 
     /// Waits until a request may be sent.

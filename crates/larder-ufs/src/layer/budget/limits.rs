@@ -64,9 +64,18 @@ impl Requests {
     pub(super) fn is_slowed(&mut self, now: Duration) -> bool {
         self.rate.limit(now).is_some()
     }
+
+    /// Whether less than half of the places of a mount are taken.
+    pub(super) fn is_half_free(&self, mount: usize) -> bool {
+        self.mounts[mount].is_half_free()
+    }
 }
 
 impl MountRequests {
+    fn is_half_free(&self) -> bool {
+        self.held.iter().sum::<u32>() < self.places.div_ceil(2)
+    }
+
     fn has_place(&self, class: Class) -> bool {
         let for_bulk = (self.places - self.places.div_ceil(RESERVED_PART)).max(1);
         self.held.iter().sum::<u32>() < self.places

@@ -17,7 +17,7 @@ use std::{
 use larder_core::{Clock, Error, Result, metric::CountGauge};
 use tokio::{runtime::Handle, sync::oneshot};
 
-use super::queue::{Gate, Next, Queue, Ticket};
+use super::queue::{Gate, Next, Opening, Queue, Ticket};
 use crate::priority::{Class, Priority};
 
 /// How long a request waits that somebody waits for.
@@ -70,6 +70,20 @@ struct State<L: Limits> {
     armed: BTreeSet<Duration>,
     /// Where timers run: a pass may come back on a thread outside.
     runtime: Option<Handle>,
+}
+
+impl<L: Limits> State<L> {
+    /// Whether nobody waits, one of this mount and class may pass and `may` agrees.
+    fn is_free(
+        &mut self,
+        (mount, class): (usize, Class),
+        now: Duration,
+        may: impl FnOnce(&mut L, Duration) -> bool,
+    ) -> bool {
+        self.queue.is_empty()
+            && self.limits.opening(mount, class, now) == Opening::Now
+            && may(&mut self.limits, now)
+    }
 }
 
 /// The lines of one mount.
@@ -146,11 +160,19 @@ impl<L: Limits> Turnstile<L> {
     ) -> Option<Passed<L>> {
         let mut state = self.state();
         let now = self.clock.elapsed();
-        let free = state.queue.is_empty()
-            && state.limits.opening(mount, class, now) == super::queue::Opening::Now
-            && may(&mut state.limits, now);
+        let free = state.is_free((mount, class), now, may);
         let pass = free.then(|| state.limits.pass(mount, class, now))?;
         Some(Passed { turnstile: self.this.upgrade()?, pass: Some(pass) })
+    }
+
+    /// Whether nobody waits, one may pass and `may` agrees.
+    pub(super) fn would_pass(
+        &self,
+        mount: usize,
+        class: Class,
+        may: impl FnOnce(&mut L, Duration) -> bool,
+    ) -> bool {
+        self.state().is_free((mount, class), self.clock.elapsed(), may)
     }
 
     /// Changes the limits and lets pass whoever may then.

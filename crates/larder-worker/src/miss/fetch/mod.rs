@@ -7,10 +7,14 @@
 //! `base` and what has been reached, less what was let go of behind a page that the page store is
 //! slow about, and a reader finds its place in it or in the page store. The pace is set by the
 //! reader in front: the fetch runs at most [`WINDOW`] ahead of it. When the last reader leaves,
-//! the fetch ends with the page that has begun, unless it was told to run ahead.
+//! the fetch ends with the page that has begun, unless it was told to run ahead. A reader that will
+//! come *holds* a fetch: that keeps it going while memory is plenty, and what came in memory until
+//! the reader has passed. A fetch can be cut: what lies behind is then brought by others.
 //!
 //! Nobody is woken for nothing: a reader waits at its byte and is woken when that byte is here,
 //! the one task that drives the fetch when there is room worth going on for.
+
+mod state;
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -26,6 +30,8 @@ use larder_pages::PutOutcome;
 use larder_ufs::priority::{Class, Priority};
 use tokio::sync::Notify;
 
+use self::state::{Slot, State};
+
 /// How far a fetch runs ahead of the reader in front, and how long it keeps in memory what the
 /// page store would not take.
 const WINDOW: u64 = 8 << 20;
@@ -33,13 +39,15 @@ const WINDOW: u64 = 8 << 20;
 const ROOM_MIN: u64 = 512 << 10;
 /// How much arrives between two looks at what is held up behind a slow page.
 const THIN_STEP: u64 = 2 << 20;
+/// A fetch is cut at least so far ahead of what it has reached.
+const CUT_AHEAD: u64 = 1 << 20;
 
 pub(crate) struct Fetch {
     pub(crate) content: ContentId,
     /// Bytes of the whole content.
     pub(crate) length: u64,
-    /// What this fetch brings: starts on a page, ends on a page or at the end of the content.
-    pub(crate) range: ByteRange,
+    /// Where it begins: on a page.
+    pub(crate) start: u64,
     /// How urgent its requests and bodies are: as urgent as its most urgent reader ever.
     pub(crate) priority: Priority,
     /// Up to here it goes on although nobody reads.
@@ -65,44 +73,6 @@ impl Run {
     }
 }
 
-struct State {
-    /// What is in memory, in order.
-    runs: VecDeque<Run>,
-    /// All before has arrived.
-    reached: u64,
-    /// Whole pages from `base` on that have arrived; earlier ones are no longer here.
-    slots: VecDeque<Slot>,
-    base: u32,
-    /// What had been reached when pages behind a slow one were last let go of.
-    thinned_at: u64,
-    /// The page store would not take a page: nothing is brought that nobody reads.
-    refused: bool,
-    /// Positions of the readers, by number.
-    readers: HashMap<u64, u64>,
-    readers_ever: u64,
-    /// Readers that wait for the byte at their position.
-    waiting: BTreeMap<(u64, u64), Waker>,
-    /// The task that drives the fetch, while it waits for readers to go on.
-    driver: Option<Waker>,
-    /// Pages handed to the page store and not yet settled.
-    unsettled: u32,
-    /// How it ended.
-    end: Option<Result<()>>,
-}
-
-/// What became of a page that arrived.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Slot {
-    /// The page store has not said yet.
-    Pending,
-    /// The page store has it.
-    Kept,
-    /// The page store would not take it: it is here or nowhere.
-    Refused,
-    /// No longer here.
-    Gone,
-}
-
 /// What a reader finds at its position.
 pub(crate) enum Step {
     /// Bytes from that position on.
@@ -116,7 +86,8 @@ pub(crate) enum Step {
 /// Whether a fetch should bring more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Wanted {
-    Yes,
+    /// It is, and what follows up to here.
+    To(u64),
     No,
 }
 
@@ -128,6 +99,7 @@ impl Fetch {
         priority: Priority,
     ) -> Self {
         let state = State {
+            stop: range.end,
             runs: VecDeque::new(),
             reached: range.start,
             slots: VecDeque::new(),
@@ -136,13 +108,16 @@ impl Fetch {
             refused: false,
             readers: HashMap::new(),
             readers_ever: 0,
+            holds: 0,
+            retains: false,
             waiting: BTreeMap::new(),
             driver: None,
             unsettled: 0,
             end: None,
         };
         let state = Mutex::new(state);
-        Self { content, length, range, priority, ahead_to, state, settled: Notify::new() }
+        let (start, settled) = (range.start, Notify::new());
+        Self { content, length, start, priority, ahead_to, state, settled }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -151,10 +126,10 @@ impl Fetch {
 
     /// Whether a reader at this page would be served by this fetch.
     pub(crate) fn covers(&self, page: PageIndex) -> bool {
-        if !self.range.contains(ByteRange::new(page.start(), page.start() + 1)) {
+        let state = self.state();
+        if !(self.start..state.stop).contains(&page.start()) {
             return false;
         }
-        let state = self.state();
         match page.0.checked_sub(state.base) {
             None => false,
             Some(at) => match state.slots.get(at as usize) {
@@ -175,30 +150,69 @@ impl Fetch {
         });
         let next = here.or_else(|| state.end.is_none().then(|| first.max(behind)))?;
         let start = PageIndex(next).start();
-        (start < self.range.end).then_some(start)
+        (start < state.stop).then_some(start)
+    }
+
+    /// Where it stops.
+    pub(crate) fn stop(&self) -> u64 {
+        self.state().stop
+    }
+
+    /// Has it stop at `stop`, where a page begins, if it has not come so far yet; answers whether
+    /// it does. Readers behind that look elsewhere.
+    pub(crate) fn cut(&self, stop: u64) -> bool {
+        debug_assert!(stop.is_multiple_of(PAGE_SIZE), "a fetch stops on a page");
+        let mut state = self.state();
+        if stop <= state.reached || stop >= state.stop || state.end.is_some() {
+            return false;
+        }
+        state.stop = stop;
+        let behind = state.waiting.split_off(&(stop, 0));
+        drop(state);
+        behind.into_values().for_each(Waker::wake);
+        true
     }
 
     /// A reader begins to follow at `position`.
     pub(crate) fn attach(self: &Arc<Self>, position: u64, class: Class) -> Attachment {
+        self.enter(position, class, Presence::Here)
+    }
+
+    /// A reader will come to its first byte.
+    pub(crate) fn hold(self: &Arc<Self>, class: Class) -> Attachment {
+        self.enter(self.start, class, Presence::Coming)
+    }
+
+    fn enter(self: &Arc<Self>, position: u64, class: Class, presence: Presence) -> Attachment {
         self.priority.join(class);
         let mut state = self.state();
         let reader = state.readers_ever;
         state.readers_ever += 1;
         state.readers.insert(reader, position);
+        if presence == Presence::Coming {
+            state.holds += 1;
+            state.retains = true;
+        }
         let driver = state.driver.take();
         drop(state);
         driver.into_iter().for_each(Waker::wake);
-        Attachment { fetch: Arc::clone(self), reader }
+        Attachment { fetch: Arc::clone(self), reader, presence }
     }
 
-    /// Bytes have arrived, right behind those before: readers may have them now.
-    pub(crate) fn publish(&self, run: Run) {
+    /// Bytes have arrived, right behind those before: readers may have them now. Answers those
+    /// that belong to the fetch: it may have been cut meanwhile.
+    pub(crate) fn publish(&self, mut run: Run) -> Run {
         let mut state = self.state();
         debug_assert_eq!(run.start, state.reached, "runs come in order");
+        let belongs = state.stop.saturating_sub(run.start);
+        run.bytes.truncate(usize::try_from(belongs).unwrap_or(usize::MAX));
+        if run.bytes.is_empty() {
+            return run;
+        }
         state.reached = run.end();
-        state.runs.push_back(run);
+        state.runs.push_back(run.clone());
         let whole = match state.reached {
-            reached if reached == self.range.end => reached.div_ceil(PAGE_SIZE),
+            reached if reached == self.length => reached.div_ceil(PAGE_SIZE),
             reached => reached / PAGE_SIZE,
         };
         while u64::from(state.base) + (state.slots.len() as u64) < whole {
@@ -209,6 +223,7 @@ impl Fetch {
         let woken = state.reached_by();
         drop(state);
         woken.into_values().for_each(Waker::wake);
+        run
     }
 
     /// The page store has said what became of a page.
@@ -272,16 +287,17 @@ impl Fetch {
         }
     }
 
-    /// Whether the next byte is wanted; `None`: not yet.
-    pub(crate) fn wanted_now(&self) -> Option<Wanted> {
-        self.state().wanted(self.ahead_to)
+    /// Whether the next byte is wanted; `None`: not yet. Where memory is `short`, only for readers
+    /// that are here.
+    pub(crate) fn wanted_now(&self, short: bool) -> Option<Wanted> {
+        self.state().wanted(self.ahead_to, short)
     }
 
     /// Waits until the next byte is wanted, or nobody wants it any more.
-    pub(crate) async fn wanted(&self) -> Wanted {
+    pub(crate) async fn wanted(&self, short: bool) -> Wanted {
         poll_fn(|context| {
             let mut state = self.state();
-            let wanted = state.wanted(self.ahead_to);
+            let wanted = state.wanted(self.ahead_to, short);
             if wanted.is_none() {
                 state.driver = Some(context.waker().clone());
             }
@@ -293,6 +309,9 @@ impl Fetch {
     /// What a reader finds at `position`; pending while that byte is on the way.
     fn poll_step(&self, reader: u64, position: u64, context: &Context<'_>) -> Poll<Step> {
         let mut state = self.state();
+        if !(self.start..state.stop).contains(&position) {
+            return Poll::Ready(Step::Elsewhere);
+        }
         let driver = state.moved(reader, position);
         let step = state.step(position);
         if step.is_none() {
@@ -304,130 +323,54 @@ impl Fetch {
     }
 }
 
-impl State {
-    fn base_start(&self) -> u64 {
-        PageIndex(self.base).start()
-    }
-
-    /// How far the fetch may run on for the reader in front; `None` when there is no reader.
-    fn room(&self) -> Option<u64> {
-        let front = self.readers.values().max()?;
-        Some(front.saturating_add(WINDOW).saturating_sub(self.reached))
-    }
-
-    fn wanted(&self, ahead_to: u64) -> Option<Wanted> {
-        match self.room() {
-            _ if self.reached < ahead_to && !self.refused => Some(Wanted::Yes),
-            // A page that has begun is finished, also when its reader has what it wanted of it:
-            // half a page can't be kept, and its rest is on the way.
-            _ if !self.reached.is_multiple_of(PAGE_SIZE) => Some(Wanted::Yes),
-            Some(0) => None,
-            Some(_) => Some(Wanted::Yes),
-            None => Some(Wanted::No),
-        }
-    }
-
-    /// Notes where a reader is; answers the driver if it has waited for that.
-    fn moved(&mut self, reader: u64, position: u64) -> Option<Waker> {
-        let before = self.readers.insert(reader, position);
-        if let Some(before) = before.filter(|before| *before != position) {
-            self.waiting.remove(&(before, reader));
-            self.prune();
-        }
-        if self.driver.is_none() || self.room().is_some_and(|room| room < ROOM_MIN) {
-            return None;
-        }
-        self.driver.take()
-    }
-
-    fn step(&self, position: u64) -> Option<Step> {
-        if position < self.base_start() {
-            return Some(Step::Elsewhere);
-        }
-        if position < self.reached {
-            let at = self.runs.partition_point(|run| run.end() <= position);
-            let run = self.runs.get(at).filter(|run| run.start <= position);
-            return Some(run.map_or(Step::Elsewhere, |run| {
-                let from = usize::try_from(position - run.start).expect("within the run");
-                Step::Bytes(run.bytes.slice(from..), Arc::clone(&run.lease))
-            }));
-        }
-        match self.end.as_ref()? {
-            Ok(()) => Some(Step::Elsewhere),
-            Err(error) => Some(Step::Failed(error.duplicate())),
-        }
-    }
-
-    /// Takes out those whose byte is here now.
-    fn reached_by(&mut self) -> BTreeMap<(u64, u64), Waker> {
-        let still_waiting = self.waiting.split_off(&(self.reached, 0));
-        std::mem::replace(&mut self.waiting, still_waiting)
-    }
-
-    /// Lets go of what nobody needs in memory: pages in front that the page store has, and pages
-    /// it would not take that every reader has passed or that have left the window.
-    fn prune(&mut self) {
-        while let Some(slot) = self.slots.front() {
-            let end = self.base_start() + PAGE_SIZE;
-            let gone = match slot {
-                Slot::Pending => false,
-                Slot::Kept | Slot::Gone => true,
-                Slot::Refused => {
-                    let slowest = self.readers.values().min();
-                    end.saturating_add(WINDOW) <= self.reached
-                        || slowest.is_none_or(|slowest| end <= *slowest)
-                }
-            };
-            if !gone {
-                break;
-            }
-            self.slots.pop_front();
-            self.base += 1;
-        }
-        let start = self.base_start();
-        while self.runs.front().is_some_and(|run| run.end() <= start) {
-            self.runs.pop_front();
-        }
-        let held_up = self.reached.saturating_sub(start) > WINDOW;
-        if held_up && self.reached - self.thinned_at >= THIN_STEP {
-            self.thinned_at = self.reached;
-            self.thin();
-        }
-    }
-
-    /// A page that the page store is slow about holds up itself and not those behind it.
-    fn thin(&mut self) {
-        let slowest = self.readers.values().copied().min().unwrap_or(u64::MAX);
-        let (base, reached) = (self.base, self.reached);
-        for (page, slot) in (base..).zip(self.slots.iter_mut()) {
-            let end = PageIndex(page).start() + PAGE_SIZE;
-            let passed = end <= slowest || end.saturating_add(WINDOW) <= reached;
-            if *slot == Slot::Kept || (*slot == Slot::Refused && passed) {
-                *slot = Slot::Gone;
-            }
-        }
-        let slots = &self.slots;
-        self.runs.retain(|run| {
-            let first = PageIndex::at(run.start).0.max(base);
-            (first..=PageIndex::at(run.end() - 1).0).any(|page| {
-                slots.get((page - base) as usize).is_none_or(|slot| *slot != Slot::Gone)
-            })
-        });
-    }
-}
-
 /// A reader's place in a fetch. Dropping it leaves the fetch.
 pub(crate) struct Attachment {
     fetch: Arc<Fetch>,
     reader: u64,
+    presence: Presence,
+}
+
+/// Whether a reader follows already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Presence {
+    Here,
+    Coming,
 }
 
 impl Attachment {
+    /// What its fetch brings.
+    pub(crate) fn range(&self) -> ByteRange {
+        ByteRange::new(self.fetch.start, self.fetch.stop())
+    }
+
+    /// The reader that was to come to the first byte is here. `false`: nothing more will come.
+    pub(crate) fn arrive(&mut self) -> bool {
+        let mut state = self.fetch.state();
+        if self.presence == Presence::Coming {
+            self.presence = Presence::Here;
+            state.holds -= 1;
+        }
+        let failed = matches!(state.end, Some(Err(_)));
+        let driver = state.driver.take();
+        drop(state);
+        driver.into_iter().for_each(Waker::wake);
+        !failed
+    }
+
+    /// Has the fetch stop at the first multiple of `part` that lies so far ahead that no byte on
+    /// its way is in vain, unless less than two parts would be left to others. Answers where it
+    /// stops.
+    pub(crate) fn leave_to_others(&self, part: u64) -> u64 {
+        let (reached, stop) = {
+            let state = self.fetch.state();
+            (state.reached, state.stop)
+        };
+        let cut = reached.saturating_add(CUT_AHEAD).next_multiple_of(part);
+        if cut.saturating_add(2 * part) <= stop && self.fetch.cut(cut) { cut } else { stop }
+    }
+
     /// What there is at `position`; the reader is done with all before it.
     pub(crate) async fn step(&self, position: u64) -> Step {
-        if !self.fetch.range.contains(ByteRange::new(position, position + 1)) {
-            return Step::Elsewhere;
-        }
         poll_fn(|context| self.fetch.poll_step(self.reader, position, context)).await
     }
 }
@@ -444,6 +387,7 @@ impl Drop for Attachment {
         if let Some(position) = state.readers.remove(&self.reader) {
             state.waiting.remove(&(position, self.reader));
         }
+        state.holds -= usize::from(self.presence == Presence::Coming);
         state.prune();
         let driver = state.driver.take();
         drop(state);
@@ -454,7 +398,7 @@ impl Drop for Attachment {
 
 impl fmt::Debug for Fetch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Fetch({} {})", self.content, self.range)
+        write!(f, "Fetch({} {})", self.content, ByteRange::new(self.start, self.stop()))
     }
 }
 

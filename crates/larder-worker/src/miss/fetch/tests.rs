@@ -122,3 +122,47 @@ fn another_fetch_is_cut_where_this_one_brings_on() {
     assert_eq!(bench.next(bench.brought), None, "nothing more will come");
     assert_eq!(bench.next(0), Some(u64::from(first.0)), "what is here is here");
 }
+
+#[tokio::test]
+async fn a_fetch_that_is_cut_leaves_the_rest_to_others() {
+    let mut bench = Bench::new();
+    let near = bench.fetch.attach(0, Class::Foreground);
+    let far = bench.fetch.attach(10 * PAGE_SIZE, Class::Foreground);
+    let mut waits = std::pin::pin!(read(&far, PageIndex(10)));
+    assert!(futures::poll!(&mut waits).is_pending());
+    let first = bench.bring();
+    assert!(!bench.fetch.cut(PAGE_SIZE), "so far it has come already");
+    assert!(bench.fetch.cut(2 * PAGE_SIZE));
+    assert!(!waits.await, "who waits behind the cut looks elsewhere");
+    assert!(bench.covers(1) && !bench.covers(2));
+    assert_eq!(bench.next(2), None);
+    assert!(read(&near, first).await);
+    let rest = vec![1; 3 * PAGE_SIZE as usize];
+    let lease = Arc::new(bench.budget.try_acquire(PAGE_SIZE).expect("the budget is large"));
+    let run = Run { start: PAGE_SIZE, bytes: Bytes::from(rest), lease };
+    let taken = bench.fetch.publish(run);
+    assert_eq!(taken.end(), 2 * PAGE_SIZE, "what came behind the cut is no part of it");
+    assert_eq!(bench.fetch.wanted_now(false), Some(Wanted::No));
+}
+
+#[tokio::test]
+async fn what_is_held_waits_for_its_reader_and_leaves_memory_to_others() {
+    let mut bench = Bench::new();
+    let mut held = bench.fetch.hold(Class::Foreground);
+    let all = Some(Wanted::To(u64::from(PAGES) * PAGE_SIZE));
+    assert_eq!(bench.fetch.wanted_now(false), all);
+    assert_eq!(bench.fetch.wanted_now(true), None, "memory is short");
+    let page = bench.bring();
+    bench.settle(page, PutOutcome::Kept);
+    assert!(bench.covers(0), "its reader need not ask the disk");
+    assert!(held.arrive());
+    assert_eq!(bench.fetch.wanted_now(true), all, "the reader is here");
+    assert!(read(&held, page).await);
+    let next = bench.bring();
+    bench.settle(next, PutOutcome::Kept);
+    assert!(read(&held, next).await);
+    assert!(!bench.covers(0), "it has passed");
+    drop(held);
+    assert_eq!(bench.fetch.wanted_now(false), Some(Wanted::No));
+    assert_eq!(bench.budget.used(), 0);
+}

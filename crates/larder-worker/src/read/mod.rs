@@ -3,6 +3,9 @@
 //!
 //! The body looks at one segment at a time and holds nothing between two polls but its place: a
 //! resident run goes out as an extent, a gap attaches to a fetch and goes out as its bytes come.
+//! Where one stream of the store is the limit, others bring what comes later (`spread`).
+
+mod spread;
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -22,6 +25,9 @@ use crate::{
     mount::Mount,
     status::{Opened, Wish},
 };
+
+pub(crate) use self::spread::PART;
+use self::spread::{Fetched, Spread};
 
 impl Worker {
     pub(crate) async fn answer_read(&self, request: ReadRequest) -> Result<ReadReply> {
@@ -110,8 +116,9 @@ impl Worker {
             elsewhere: false,
             noted_to: 0,
             opening: None,
-            fetched: ByteRange::new(0, 0),
+            fetched: Fetched::default(),
             from_store: 0,
+            spread: Spread::default(),
             purpose: Purpose::Read,
         }
     }
@@ -155,11 +162,11 @@ pub(crate) struct Walk {
     elsewhere: bool,
     /// The fetch that the opening began, held until the first look so that it goes on.
     opening: Option<Arc<Attachment>>,
-    /// What a fetch that this walk asked for brings: from the store, also where the page store is
-    /// quicker to hand it out.
-    fetched: ByteRange,
-    /// Bytes given so far that this walk had brought from the store.
+    fetched: Fetched,
+    /// Bytes given so far that came from the store.
     pub(crate) from_store: u64,
+    /// What comes later and is on its way for this walk.
+    spread: Spread,
     purpose: Purpose,
 }
 
@@ -172,7 +179,7 @@ impl Walk {
     /// The opening has begun a fetch of what is to be walked over.
     pub(crate) fn begun_by(&mut self, opening: Option<Arc<Attachment>>) {
         if opening.is_some() {
-            self.fetched = self.rest;
+            self.fetched.add(self.rest, self.rest.start);
         }
         self.opening = opening;
     }
@@ -209,12 +216,19 @@ impl Walk {
     pub(crate) async fn next(&mut self) -> Result<Option<Chunk>> {
         while !self.rest.is_empty() {
             self.note();
+            self.spread();
             if let Some(attached) = self.attached.as_ref().filter(|_| !self.elsewhere) {
                 match attached.step(self.rest.start).await {
                     Step::Bytes(bytes, lease) => return Ok(Some(self.streamed(bytes, lease))),
                     Step::Failed(error) => return Err(error),
                     Step::Elsewhere => self.elsewhere = true,
                 }
+            }
+            if let Some(part) = self.spread.part_at(self.rest.start) {
+                self.attached = Some(part);
+                self.elsewhere = false;
+                self.pieces.clear();
+                continue;
             }
             if self.pieces.is_empty() {
                 self.look();
@@ -228,7 +242,7 @@ impl Walk {
                 Some(Piece::Gap(gap)) => {
                     self.pieces.clear();
                     let gap = self.gap(gap);
-                    self.fetched = gap.range;
+                    self.fetched.add(gap.range, self.rest.start);
                     if let Some(attached) = self.worker.follow(&self.source, gap) {
                         self.attached = Some(attached);
                         self.elsewhere = false;
@@ -257,7 +271,7 @@ impl Walk {
     }
 
     fn count_resident(&mut self, part: ByteRange) {
-        let fetched = self.fetched.overlap(part).map_or(0, ByteRange::length);
+        let fetched = self.fetched.of(part);
         self.count_fetched(fetched);
         if self.purpose == Purpose::Read {
             self.source.mount.counters.from_cache.inc_by(part.length() - fetched);
@@ -293,13 +307,30 @@ impl Walk {
         (self.rest.start / SEGMENT_SIZE + 1) * SEGMENT_SIZE
     }
 
-    /// What to fetch for a gap: up to the end of what is wanted, over segment borders and over
-    /// resident pages where that is worth it, in whole pages.
+    /// How far ahead of what is asked a fetch may run. What is not kept is not fetched ahead:
+    /// nobody would find it.
+    fn may_run_ahead(&self) -> u64 {
+        if self.ahead > 0 && self.worker.rules.pass(&self.source.path) { 0 } else { self.ahead }
+    }
+
+    /// Where what is wanted ends.
+    fn wanted_end(&self) -> u64 {
+        self.rest.end.saturating_add(self.may_run_ahead()).min(self.length)
+    }
+
+    /// What to fetch for a gap: up to the end of what is wanted, or of the first part of it where
+    /// that is brought in parts.
     fn gap(&self, first: ByteRange) -> Gap {
-        // What is not kept is not fetched ahead either: nobody would find it.
-        let passes = self.worker.rules.pass(&self.source.path);
-        let ahead = if passes { 0 } else { self.ahead };
-        let wanted_end = self.rest.end.saturating_add(ahead).min(self.length);
+        let wanted_end = self.wanted_end();
+        let part_end = self.first_part_end(first.start, wanted_end);
+        self.gap_up_to(first, part_end.unwrap_or(wanted_end))
+    }
+
+    /// What to fetch for a gap, over segment borders and over resident pages where that is worth
+    /// it, in whole pages, up to `end`.
+    fn gap_up_to(&self, first: ByteRange, end: u64) -> Gap {
+        let wanted_end = self.wanted_end().min(end);
+        let first = ByteRange::new(first.start, first.end.min(wanted_end));
         let wanted = wanted_end.saturating_sub(first.start);
         let mut joining = Joining::new(first, wanted, self.source.mount.cost.request_bytes());
         let mut more = More::Wanted;
@@ -319,7 +350,7 @@ impl Walk {
             }
         }
         let range = page::align(joining.range(), self.length);
-        let ahead_to = if ahead > 0 { range.end } else { 0 };
+        let ahead_to = if self.may_run_ahead() > 0 { range.end } else { 0 };
         let position = first.start;
         let (content, length, class) = (self.content, self.length, self.purpose.class());
         Gap { content, length, range, position, ahead_to, class }

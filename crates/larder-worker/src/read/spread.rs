@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Several streams for one reader, where one is the store's limit: what the reader comes to later
+//! is brought meanwhile in parts, each by a request of its own.
+//!
+//! A part is a fetch like any other, which the walk *holds* until it comes there; so whoever reads
+//! the same joins it, and it ends when the walk does. Parts are started only while the store would
+//! bring more by one more stream ([`Streams`](crate::miss::Streams)), while its budget has room to
+//! spare and memory is plenty. They bring gaps within what is wanted, and no byte more.
+
+use std::collections::VecDeque;
+
+use larder_core::{ByteRange, SEGMENT_SIZE};
+use larder_pages::Piece;
+
+use super::Walk;
+use crate::miss::Attachment;
+
+/// What one of several streams brings at once. Long enough that the wait for its first byte is a
+/// small part of it.
+pub(crate) const PART: u64 = 4 << 20;
+/// Parts that lie further ahead of the reader than this are not begun: the disk may be slower.
+const AHEAD_MAX: u64 = 32 * PART;
+
+/// The parts that a walk has begun ahead of where it is.
+#[derive(Debug, Default)]
+pub(super) struct Spread {
+    held: VecDeque<Attachment>,
+    /// All before is resident or on its way, as far as this walk has seen; zero before it has
+    /// begun a part.
+    arranged_to: u64,
+}
+
+/// What was asked of the store for a walk: from the store, also where the page store is quicker to
+/// hand it out.
+#[derive(Debug, Default)]
+pub(super) struct Fetched(Vec<ByteRange>);
+
+impl Fetched {
+    /// This was asked for. What lies before `position` is no longer of interest.
+    pub(super) fn add(&mut self, range: ByteRange, position: u64) {
+        let (mut start, mut end) = (range.start, range.end);
+        self.0.retain(|known| {
+            let touches = known.start <= end && start <= known.end;
+            if touches {
+                (start, end) = (start.min(known.start), end.max(known.end));
+            }
+            known.end > position && !touches
+        });
+        self.0.push(ByteRange::new(start, end));
+    }
+
+    /// How many bytes of `part` are among it.
+    pub(super) fn of(&self, part: ByteRange) -> u64 {
+        let overlaps = self.0.iter().filter_map(|known| known.overlap(part));
+        overlaps.map(ByteRange::length).sum()
+    }
+}
+
+impl Spread {
+    /// The part that begins at `position`, for a reader that has come there.
+    pub(super) fn part_at(&mut self, position: u64) -> Option<Attachment> {
+        let mut held = self.held.pop_front_if(|held| held.range().start == position)?;
+        held.arrive().then_some(held)
+    }
+
+    /// Lets go of parts that a reader has passed who found other ways.
+    fn passed(&mut self, position: u64) {
+        while self.held.front().is_some_and(|held| held.range().end <= position) {
+            self.held.pop_front();
+        }
+    }
+}
+
+/// Where the part ends that begins at `start`: on a multiple of [`PART`], so that readers of the
+/// same cut alike, and not a short one first.
+fn part_end(start: u64) -> u64 {
+    start.saturating_add(PART / 2).next_multiple_of(PART)
+}
+
+impl Walk {
+    /// Where the next request should end at the latest, if what is wanted is brought in parts.
+    pub(super) fn first_part_end(&self, start: u64, wanted_end: u64) -> Option<u64> {
+        let is_long = wanted_end.saturating_sub(start) >= 2 * PART;
+        (is_long && self.may_spread()).then(|| part_end(start))
+    }
+
+    /// Whether one more stream is worth a request.
+    fn may_spread(&self) -> bool {
+        let mount = &self.source.mount;
+        mount.streams.wants_more(self.worker.clock.elapsed())
+            && !self.worker.memory_is_short()
+            && mount.storage.has_room(self.purpose.class())
+    }
+
+    /// Starts parts ahead of the reader while they are worth it.
+    pub(super) fn spread(&mut self) {
+        self.spread.passed(self.rest.start);
+        let follows = self.attached.is_some() && !self.elsewhere;
+        if !follows && self.spread.held.is_empty() {
+            return;
+        }
+        let wanted_end = self.wanted_end();
+        if wanted_end.saturating_sub(self.rest.start) < 2 * PART {
+            return;
+        }
+        let limit = wanted_end.min(self.rest.start.saturating_add(AHEAD_MAX));
+        while self.spread.arranged_to < limit && self.may_spread() {
+            let from = self.spread.arranged_to.max(self.followed_to());
+            let Some(gap) = self.next_gap(ByteRange::new(from, limit.max(from))) else {
+                self.spread.arranged_to = limit;
+                return;
+            };
+            let end = part_end(gap.start);
+            let gap = self.gap_up_to(gap, end);
+            self.spread.arranged_to = gap.range.end.max(end.min(limit));
+            if let Some(held) = self.worker.hold(&self.source, gap) {
+                self.spread.arranged_to = held.range().end;
+                self.fetched.add(held.range(), self.rest.start);
+                self.spread.held.push_back(held);
+            }
+        }
+    }
+
+    /// Up to where the fetch that is followed brings bytes, once it has left to others what they
+    /// may bring.
+    fn followed_to(&self) -> u64 {
+        let start = self.rest.start;
+        let attached = self.attached.as_ref().filter(|_| !self.elsewhere);
+        attached.map_or(start, |attached| attached.leave_to_others(PART).max(start))
+    }
+
+    /// The first gap in a range, up to the end of its segment.
+    fn next_gap(&self, range: ByteRange) -> Option<ByteRange> {
+        let mut start = range.start;
+        while start < range.end {
+            let end = range.end.min((start / SEGMENT_SIZE + 1) * SEGMENT_SIZE);
+            let look = ByteRange::new(start, end);
+            let pieces = self.worker.pages.get(self.content, self.length, look);
+            let gap = pieces.into_iter().find_map(|piece| match piece {
+                Piece::Gap(gap) => Some(gap),
+                Piece::Resident { .. } => None,
+            });
+            if gap.is_some() {
+                return gap;
+            }
+            start = end;
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_asked_for_counts_once() {
+        let mut fetched = Fetched::default();
+        let range = ByteRange::new;
+        fetched.add(range(0, 10), 0);
+        fetched.add(range(20, 30), 0);
+        fetched.add(range(5, 12), 0);
+        assert_eq!(fetched.of(range(0, 100)), 22);
+        fetched.add(range(12, 20), 0);
+        assert_eq!((fetched.of(range(0, 100)), fetched.0.len()), (30, 1));
+        fetched.add(range(50, 60), 30);
+        assert_eq!(fetched.of(range(0, 100)), 10, "what was passed is forgotten");
+    }
+
+    #[test]
+    fn parts_end_where_those_of_other_readers_do() {
+        assert_eq!(part_end(0), PART);
+        assert_eq!(part_end(PART / 2), PART);
+        assert_eq!(part_end(PART / 2 + 1), 2 * PART, "no short one first");
+    }
+}

@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Several streams where one is the store's limit, and one everywhere else.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use larder_cluster::wire::{
+    message::{LoadRequest, StatRequest},
+    service::Service,
+};
+use larder_core::{ByteRange, Clock, Span, UnixMillis};
+
+use crate::{
+    counting::Line,
+    kitchen::{Kitchen, Recipe, noise, path},
+};
+
+const MIB: u64 = 1 << 20;
+/// Time between two chunks of 64 KiB: 32 MiB/s.
+const CHUNK: Duration = Duration::from_millis(2);
+
+fn kitchen(each: Duration, all: Duration) -> (Kitchen, Arc<Line>) {
+    let clock = Clock::manual(UnixMillis(1_800_000_000_000));
+    let recipe = Recipe { clock: clock.clone(), memory: 1 << 30, ..Recipe::default() };
+    let kitchen = Kitchen::new(recipe);
+    let line = Line::new(clock, each, all);
+    *kitchen.store.line.lock().unwrap() = Some(Arc::clone(&line));
+    (kitchen, line)
+}
+
+/// What a cold read of all of an object takes and costs.
+#[derive(Debug)]
+struct Cost {
+    time: Duration,
+    requests: u64,
+}
+
+async fn read_cold(kitchen: &Kitchen, key: &str, mib: u64) -> Cost {
+    let bytes = noise((mib * MIB) as usize, mib);
+    kitchen.put(key, &bytes);
+    let begin = kitchen.clock.elapsed();
+    let (requests, moved) = (kitchen.store.requests(), kitchen.store.bytes());
+    let (_, got) = kitchen.read(key, Span::All).await.unwrap();
+    assert!(got == bytes);
+    let asked = kitchen.store.asked.lock().unwrap().join("\n");
+    assert_eq!(kitchen.store.bytes() - moved, mib * MIB, "each byte once: {asked}");
+    Cost { time: kitchen.clock.elapsed() - begin, requests: kitchen.store.requests() - requests }
+}
+
+/// What one stream takes.
+fn alone(mib: u64) -> Duration {
+    CHUNK * u32::try_from(mib * 16).unwrap()
+}
+
+#[tokio::test]
+async fn several_streams_are_several_times_as_fast_as_a_slow_one() {
+    let (kitchen, line) = kitchen(CHUNK, Duration::ZERO);
+    read_cold(&kitchen, "first", 64).await;
+    let cost = read_cold(&kitchen, "second", 64).await;
+    assert!(cost.time * 4 <= alone(64), "{cost:?}");
+    assert!(line.most.load(Ordering::SeqCst) <= 16, "{line:?}");
+    // Also who is known already, and whoever reads ranges.
+    let bytes = noise(24 << 20, 3);
+    kitchen.put("known", &bytes);
+    kitchen.worker.stat(StatRequest { path: path("known"), attributes: false }).await.unwrap();
+    for start in (0..24).step_by(12).map(|start| start * MIB) {
+        let begin = kitchen.clock.elapsed();
+        let span = Span::Range(ByteRange::new(start, start + 12 * MIB));
+        let (_, got) = kitchen.read("known", span).await.unwrap();
+        assert!(got == bytes[start as usize..(start + 12 * MIB) as usize]);
+        let time = kitchen.clock.elapsed() - begin;
+        assert!(time * 2 <= alone(12), "{time:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_short_stays_one_request() {
+    let (kitchen, _line) = kitchen(CHUNK, Duration::ZERO);
+    read_cold(&kitchen, "first", 64).await;
+    read_cold(&kitchen, "second", 64).await;
+    for mib in [1, 4, 8] {
+        assert_eq!(read_cold(&kitchen, &format!("{mib}"), mib).await.requests, 1, "{mib} MiB");
+    }
+}
+
+#[tokio::test]
+async fn where_the_total_is_the_limit_there_is_one_trial() {
+    let (kitchen, _line) = kitchen(Duration::ZERO, CHUNK);
+    let trial = read_cold(&kitchen, "first", 64).await;
+    assert!(trial.requests > 1, "nothing was tried: {trial:?}");
+    let again = read_cold(&kitchen, "second", 64).await;
+    assert_eq!(again.requests, 1);
+    assert_eq!(read_cold(&kitchen, "third", 64).await.requests, 1);
+}
+
+#[tokio::test]
+async fn a_load_is_brought_in_parts_too_and_counts_them() {
+    let (kitchen, _line) = kitchen(CHUNK, Duration::ZERO);
+    read_cold(&kitchen, "first", 64).await;
+    let bytes = noise(40 << 20, 7);
+    kitchen.put("loaded", &bytes);
+    let begin = kitchen.clock.elapsed();
+    let loaded = kitchen.worker.load(LoadRequest { path: path("loaded") }).await.unwrap();
+    assert_eq!((loaded.fetched_bytes, loaded.not_kept_bytes), (40 * MIB, 0), "{loaded:?}");
+    let time = kitchen.clock.elapsed() - begin;
+    assert!(time * 2 <= alone(40), "{time:?}");
+    let requests = kitchen.store.requests();
+    let (_, got) = kitchen.read("loaded", Span::All).await.unwrap();
+    assert!(got == bytes);
+    assert_eq!(kitchen.store.requests(), requests, "all of it is here");
+}
