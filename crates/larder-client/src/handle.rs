@@ -5,11 +5,13 @@
 //! `Stale`; they never mix two. Sequential reads are noticed (`prefetch`) and fetched
 //! ahead, as far as memory allows.
 
-use std::sync::{
-    Arc, Mutex, PoisonError,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    mem::take,
+    pin::pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
+use futures::FutureExt;
 use larder_cluster::wire::{
     body::Chunk,
     message::{ReadRequest, RepeatedReads, StatRequest},
@@ -24,11 +26,13 @@ use crate::{
     part::Run,
     prefetch::Streams,
     read::{CORRUPT_RETRIES_MAX, next_chunk},
-    window::WINDOW,
+    window::{WINDOW, Window},
 };
 
 /// The worker hears of repeated reads after so many, or when it is asked for something.
 const REPEATED_MAX: u64 = 1024;
+/// A handle remembers so many windows, of 1 GiB in all.
+const WINDOWS_MAX: u64 = 256;
 
 /// An open file. Shared by all threads that read through it.
 #[derive(Debug)]
@@ -37,13 +41,29 @@ pub struct Handle {
     status: Status,
     content: ContentId,
     runtime: runtime::Handle,
-    /// Held for a note, never over anything that waits.
-    streams: Mutex<Streams>,
     /// Who hears of reads that nobody was asked for.
     worker: Arc<dyn Service>,
-    /// Such reads, and their bytes, of which it has not heard.
-    repeated: AtomicU64,
-    repeated_bytes: AtomicU64,
+    /// Held for a note, never over anything that waits.
+    reads: Mutex<Reads>,
+}
+
+/// What a handle remembers of its reads.
+#[derive(Debug, Default)]
+struct Reads {
+    streams: Streams,
+    /// The windows last read in, each at its number modulo how many places there are. Who keeps
+    /// them is [`crate::window::Windows`].
+    windows: Vec<Weak<Window>>,
+    /// Reads that nobody was asked for and of which the worker has not heard, and their bytes.
+    repeated: u64,
+    repeated_bytes: u64,
+}
+
+impl Reads {
+    fn window(&self, position: u64) -> Option<Arc<Window>> {
+        let places = self.windows.len().max(1) as u64;
+        self.windows.get((position / WINDOW % places) as usize)?.upgrade()
+    }
 }
 
 impl Handle {
@@ -59,25 +79,55 @@ impl Handle {
         &self.path
     }
 
-    /// Notes a read and answers how far ahead a fetch for it may run.
-    fn note(&self, range: ByteRange) -> u64 {
-        self.streams.lock().unwrap_or_else(PoisonError::into_inner).note(range)
+    /// The bytes there are of `length` at `offset`.
+    fn resolve(&self, offset: u64, length: usize) -> Option<ByteRange> {
+        let asked = ByteRange::new(offset, offset.saturating_add(length as u64));
+        Span::Range(asked).resolve(self.status.length)
+    }
+
+    /// Notes a read; answers how far ahead a fetch for it may run, and the window that lies at its
+    /// start, if the handle has that.
+    fn note(&self, range: ByteRange) -> (u64, Option<Arc<Window>>) {
+        let mut reads = self.reads();
+        (reads.streams.note(range), reads.window(range.start))
+    }
+
+    /// Remembers a window for the next read there.
+    fn remember(&self, window: &Arc<Window>) {
+        let mut reads = self.reads();
+        if reads.windows.is_empty() {
+            let all = self.status.length.div_ceil(WINDOW).clamp(1, WINDOWS_MAX);
+            reads.windows.resize_with(usize::try_from(all).unwrap_or(1), Weak::new);
+        }
+        let places = reads.windows.len() as u64;
+        reads.windows[(window.number() % places) as usize] = Arc::downgrade(window);
     }
 
     /// Counts a read that nobody was asked for.
     fn count_repeated(&self, bytes: u64) {
-        self.repeated_bytes.fetch_add(bytes, Ordering::Relaxed);
-        if self.repeated.fetch_add(1, Ordering::Relaxed) + 1 >= REPEATED_MAX {
+        let due = {
+            let mut reads = self.reads();
+            reads.repeated += 1;
+            reads.repeated_bytes += bytes;
+            reads.repeated >= REPEATED_MAX
+        };
+        if due {
             self.tell_repeated();
         }
     }
 
     fn tell_repeated(&self) {
-        let reads = self.repeated.swap(0, Ordering::Relaxed);
-        let bytes = self.repeated_bytes.swap(0, Ordering::Relaxed);
-        if reads + bytes > 0 {
+        let (reads, bytes) = {
+            let mut reads = self.reads();
+            (take(&mut reads.repeated), take(&mut reads.repeated_bytes))
+        };
+        if reads > 0 {
             self.worker.note(RepeatedReads { mount: self.path.mount.clone(), reads, bytes });
         }
+    }
+
+    fn reads(&self) -> MutexGuard<'_, Reads> {
+        self.reads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -102,10 +152,8 @@ impl Filesystem {
             content: ContentId::new(file, &status.version),
             status,
             runtime: runtime::Handle::current(),
-            streams: Mutex::default(),
             worker: self.route.owner(file, SegmentIndex(0))?,
-            repeated: AtomicU64::new(0),
-            repeated_bytes: AtomicU64::new(0),
+            reads: Mutex::default(),
         })
     }
 
@@ -116,7 +164,15 @@ impl Filesystem {
     /// `Stale` when the store no longer holds the handle's version and the bytes are not
     /// resident; else what the store answered. Nothing is half done on an error.
     pub fn read_at(&self, handle: &Handle, offset: u64, into: &mut [u8]) -> Result<usize> {
-        handle.runtime.block_on(self.read_into(handle, offset, into))
+        let Some(range) = handle.resolve(offset, into.len()) else { return Ok(0) };
+        let into = &mut into[..slice_length(range)];
+        let Some(ahead) = self.read_again(handle, range, into) else { return Ok(into.len()) };
+        // Resident pages are ready at the first poll, and need no thread to be parked.
+        let entered = handle.runtime.enter();
+        let mut rest = pin!(self.read_anew(handle, range, ahead, into));
+        let first = rest.as_mut().now_or_never();
+        drop(entered);
+        first.unwrap_or_else(|| handle.runtime.block_on(rest))
     }
 
     /// The same for a caller that polls: ready at the first poll when all pages are resident.
@@ -125,35 +181,53 @@ impl Filesystem {
     /// # Errors
     /// As [`Filesystem::read_at`].
     pub async fn read_into(&self, handle: &Handle, offset: u64, into: &mut [u8]) -> Result<usize> {
-        let asked = ByteRange::new(offset, offset.saturating_add(into.len() as u64));
-        let Some(range) = Span::Range(asked).resolve(handle.status.length) else { return Ok(0) };
-        let length = usize::try_from(range.length()).expect("no longer than the slice");
-        let (ahead, into) = (handle.note(range), &mut into[..length]);
-        if self.read_again(handle, range, into) {
-            handle.count_repeated(range.length());
-            return Ok(length);
+        let Some(range) = handle.resolve(offset, into.len()) else { return Ok(0) };
+        let into = &mut into[..slice_length(range)];
+        match self.read_again(handle, range, into) {
+            Some(ahead) => self.read_anew(handle, range, ahead, into).await,
+            None => Ok(into.len()),
         }
-        handle.tell_repeated();
-        self.fill(handle, range, ahead.min(self.ahead_allowed()), into).await?;
-        Ok(length)
     }
 
-    /// Reads where somebody has read just now, without asking the worker; `false` when that can't
-    /// be done.
-    fn read_again(&self, handle: &Handle, range: ByteRange, into: &mut [u8]) -> bool {
-        let mut rest = into;
-        let mut at = range.start;
+    /// Reads where somebody has read just now, without asking the worker. When that can't be done
+    /// answers how far ahead a fetch may run.
+    fn read_again(&self, handle: &Handle, range: ByteRange, into: &mut [u8]) -> Option<u64> {
+        let (ahead, window) = handle.note(range);
+        if window.is_some_and(|window| window.read(range, into))
+            || self.read_windows(handle, range, into)
+        {
+            handle.count_repeated(range.length());
+            return None;
+        }
+        Some(ahead)
+    }
+
+    /// Reads through the windows that other handles left.
+    fn read_windows(&self, handle: &Handle, range: ByteRange, into: &mut [u8]) -> bool {
+        let (mut at, mut rest) = (range.start, into);
         while at < range.end {
             let end = range.end.min((at / WINDOW + 1) * WINDOW);
-            let part = ByteRange::new(at, end);
-            let (here, behind) = rest.split_at_mut((end - at) as usize);
-            let window = self.windows.get(handle.content, at);
-            if !window.is_some_and(|window| window.read(part, here)) {
+            let (here, behind) = rest.split_at_mut(slice_length(ByteRange::new(at, end)));
+            let Some(window) = self.windows.get(handle.content, at) else { return false };
+            if !window.read(ByteRange::new(at, end), here) {
                 return false;
             }
+            handle.remember(&window);
             (at, rest) = (end, behind);
         }
         true
+    }
+
+    async fn read_anew(
+        &self,
+        handle: &Handle,
+        range: ByteRange,
+        ahead: u64,
+        into: &mut [u8],
+    ) -> Result<usize> {
+        handle.tell_repeated();
+        self.fill(handle, range, ahead.min(self.ahead_allowed()), into).await?;
+        Ok(into.len())
     }
 
     /// Nothing is fetched ahead while half of the memory is taken.
@@ -214,6 +288,7 @@ impl Filesystem {
                 let target = into.get_mut(..count).ok_or_else(too_long)?;
                 let window =
                     self.windows.keep((handle.content, handle.status.length), &extent, part);
+                window.iter().for_each(|window| handle.remember(window));
                 let blocks = window.as_ref().map(|window| &*window.blocks);
                 Ok(match Run::of(&extent, blocks).read(part, target) {
                     Verified::Good => Placed::Bytes(count),
@@ -227,6 +302,10 @@ impl Filesystem {
 enum Placed {
     Bytes(usize),
     Corrupt(Vec<larder_core::PageIndex>),
+}
+
+fn slice_length(range: ByteRange) -> usize {
+    usize::try_from(range.length()).expect("no longer than a slice in memory")
 }
 
 fn too_long() -> Error {

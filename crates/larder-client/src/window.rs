@@ -51,6 +51,11 @@ pub(crate) struct Window {
 }
 
 impl Window {
+    /// Its number in the content.
+    pub(crate) fn number(&self) -> u64 {
+        self.range.start / WINDOW
+    }
+
     /// Reads `part` without asking anybody; `false` when that can't be done, whatever `into` holds.
     pub(crate) fn read(&self, part: ByteRange, into: &mut [u8]) -> bool {
         let Some(validity) = self.validity.as_ref().filter(|validity| validity.holds()) else {

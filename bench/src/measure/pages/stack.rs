@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use futures::{FutureExt as _, StreamExt as _};
+use futures::StreamExt as _;
 use larder_client::{Filesystem, Handle, Parts};
 use larder_cluster::{
     member::{Member, WorkerId},
@@ -111,13 +111,9 @@ impl Stack {
         })
     }
 
-    /// Reads as a face's thread does: polls once, and waits only if that was not enough.
+    /// Reads as a face's thread does.
     pub(super) fn read(&self, handle: &Handle, offset: u64, into: &mut [u8]) -> Result<usize> {
-        let _guard = self.runtime.enter();
-        match self.filesystem.read_into(handle, offset, into).now_or_never() {
-            Some(count) => Ok(count?),
-            None => Ok(self.filesystem.read_at(handle, offset, into)?),
-        }
+        Ok(self.filesystem.read_at(handle, offset, into)?)
     }
 
     /// The one backing file of `length` bytes.
