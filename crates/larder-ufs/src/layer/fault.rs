@@ -56,6 +56,8 @@ pub enum Toxic {
     StallBody(u64),
     /// Each chunk of the body comes this much later.
     SlowBody(Duration),
+    /// All of the body comes as one chunk.
+    OneChunk,
     /// The body's byte at this place (counted from the body's start) has one bit flipped.
     FlipBit(u64),
     /// The status tells this version instead of the true one.
@@ -207,6 +209,7 @@ impl<S: UnderStorage> Faulty<S> {
                 })
                 .boxed()
             }
+            Toxic::OneChunk => stream::once(joined(body)).boxed(),
             Toxic::FlipBit(at) => flip(body, *at),
             _ => body,
         }
@@ -249,6 +252,14 @@ fn first_bytes(body: ByteStream, count: u64) -> ByteStream {
         Some((Ok(chunk.slice(..length as usize)), (body, left - length)))
     })
     .boxed()
+}
+
+async fn joined(mut body: ByteStream) -> Result<Bytes> {
+    let mut bytes = Vec::new();
+    while let Some(chunk) = body.next().await {
+        bytes.extend_from_slice(&chunk?);
+    }
+    Ok(bytes.into())
 }
 
 fn flip(body: ByteStream, at: u64) -> ByteStream {

@@ -140,6 +140,8 @@ impl Print {
 
 /// An errno of the file system about `what`.
 pub(super) fn failed(errno: Errno, what: &str) -> Error {
+    // None of them is `Exhausted`: it is the machine that has no more, and no store asks to be
+    // asked less.
     let error = match errno {
         // A link out of the root is as good as none.
         Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::XDEV | Errno::NAMETOOLONG => {
@@ -152,10 +154,10 @@ pub(super) fn failed(errno: Errno, what: &str) -> Error {
         Errno::ISDIR => Error::is_a_directory(format!("{what} is a directory")),
         Errno::EXIST => Error::already_exists(format!("{what} exists already")),
         Errno::NOSPC | Errno::DQUOT => {
-            Error::exhausted(format!("no space is left for {what}; free some"))
+            Error::unavailable(format!("no space is left for {what}; free some"))
         }
         Errno::MFILE | Errno::NFILE | Errno::NOMEM => {
-            Error::exhausted(format!("the system has no descriptor or memory left for {what}"))
+            Error::unavailable(format!("the system has no descriptor or memory left for {what}"))
         }
         Errno::NOSYS => {
             Error::unsupported("local mounts need the system call openat2; use Linux 5.6 or later")
@@ -163,4 +165,18 @@ pub(super) fn failed(errno: Errno, what: &str) -> Error {
         _ => Error::unavailable(format!("the file system failed on {what}")),
     };
     error.with_source(std::io::Error::from(errno))
+}
+
+#[cfg(test)]
+mod tests {
+    use larder_core::ErrorKind;
+
+    use super::*;
+
+    #[test]
+    fn what_the_machine_lacks_does_not_slow_the_store_down() {
+        for errno in [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::NOSPC, Errno::DQUOT] {
+            assert_eq!(failed(errno, "x").kind(), ErrorKind::Unavailable, "{errno:?}");
+        }
+    }
 }

@@ -180,7 +180,7 @@ impl Walk {
             return Ok(());
         }
         let Some(open) = open_directory(root, &path)? else { return Ok(()) };
-        let stat = fstat(&open).map_err(|errno| failed(errno, &path))?;
+        let stat = fstat(&open).map_err(|errno| failed(errno, &named(&path)))?;
         let id = (stat.st_dev, stat.st_ino);
         if self.levels.iter().any(|level| level.id == id) {
             return Ok(());
@@ -203,6 +203,14 @@ impl Walk {
         };
         let regular = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
         (regular && full.len() <= KEY_LENGTH_MAX).then(|| Print::of(&stat))
+    }
+}
+
+/// A directory as an error names it.
+fn named(path: &str) -> String {
+    match path {
+        "" => "the mount's root directory".to_owned(),
+        path => format!("the directory '{path}'"),
     }
 }
 

@@ -316,6 +316,45 @@ async fn bytes_come_at_the_rate_of_their_mount_and_a_readers_first() {
     }
 }
 
+/// The least rate that may be set, large chunks, and as many bodies as are admitted at once: each
+/// waits its turn again and again, and none breaks off in its midst.
+#[tokio::test]
+async fn a_body_that_was_admitted_is_brought_to_its_end() {
+    let scene = Scene::new();
+    scene.faults.add(Rule::on(Operation::Read, Toxic::OneChunk));
+    let lane = scene.lane("lake", MountLimits { bytes_per_second: Some(65_536), ..limits(128) });
+    let mut bodies = Vec::new();
+    let mut refused = 0;
+    for _ in 0..40 {
+        let store = scene.with(&lane, &foreground());
+        bodies.push(tokio::spawn(async move {
+            let answer = store.read(&key(), Span::All, &Condition::None).await;
+            let ReadOutcome::Content(mut content) = answer.map_err(|error| error.kind())? else {
+                panic!("bytes")
+            };
+            let mut length = 0;
+            while let Some(chunk) = content.body.next().await {
+                length += chunk.expect("a body that was admitted goes on").len();
+            }
+            Ok::<_, ErrorKind>(length)
+        }));
+        scene.settle().await;
+    }
+    // All of them have 40 × 200,000 bytes.
+    scene.pass(Duration::from_secs(130)).await;
+    for body in bodies {
+        assert!(body.is_finished(), "122 seconds for all");
+        match body.await.expect("no panic") {
+            Ok(length) => assert_eq!(length, LENGTH),
+            Err(kind) => {
+                assert_eq!(kind, ErrorKind::Exhausted);
+                refused += 1;
+            }
+        }
+    }
+    assert!((1..=12).contains(&refused), "{refused} were refused at once, before their first byte");
+}
+
 #[tokio::test]
 async fn who_goes_away_takes_nothing_along() {
     let scene = Scene::new();

@@ -5,10 +5,14 @@
 use std::{fmt, pin::pin, task::Poll, time::Duration};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use futures::{StreamExt, stream};
 use larder_core::{Attributes, ErrorKind, Key, Result, Span, Status};
 
-use super::lane::{BytesPermit, Head, Lane, Permit};
+use super::{
+    lane::{BytesPermit, Head, Lane, Permit},
+    limits::SLICE,
+};
 use crate::{
     ByteStream, Condition, ListPage, ListRequest, PartInfo, ReadOutcome, UnderStorage,
     priority::{Class, Priority},
@@ -115,18 +119,24 @@ impl<S: UnderStorage> Budgeted<S> {
             return body.chain(end).boxed();
         }
         let (lane, priority) = (self.lane.clone(), self.priority.clone());
-        stream::try_unfold((body, permit, bytes), move |(mut body, permit, bytes)| {
+        let first = (body, Bytes::new(), permit, bytes);
+        stream::try_unfold(first, move |(mut body, mut rest, permit, bytes)| {
             let (lane, priority) = (lane.clone(), priority.clone());
             async move {
                 let bytes = match bytes {
-                    None => lane.bytes(&priority).await?,
+                    None => lane.more_bytes(&priority).await?,
                     bytes => bytes,
                 };
-                let Some(chunk) = body.next().await.transpose()? else { return Ok(None) };
-                if let Some(mut bytes) = bytes {
-                    bytes.pass().used = chunk.len() as u64;
+                if rest.is_empty() {
+                    let Some(chunk) = body.next().await.transpose()? else { return Ok(None) };
+                    rest = chunk;
                 }
-                Ok(Some((chunk, (body, permit, None))))
+                // No more than was admitted: others wait as long as they can foresee.
+                let piece = rest.split_to(rest.len().min(SLICE as usize));
+                if let Some(mut bytes) = bytes {
+                    bytes.pass().used = piece.len() as u64;
+                }
+                Ok(Some((piece, (body, rest, permit, None))))
             }
         })
         .boxed()

@@ -16,7 +16,7 @@ use larder_core::{
 use super::{
     latency::Latency,
     limits::{Bytes, Requests},
-    turnstile::{Line, Passed, Turnstile},
+    turnstile::{Coming, Line, Passed, Turnstile},
 };
 use crate::priority::{Class, Priority};
 
@@ -150,14 +150,23 @@ impl Lane {
 
     /// Waits until a request may be sent.
     pub(super) async fn request(&self, priority: &Priority) -> Result<Permit> {
-        self.budget.requests.pass(&self.line, priority).await
+        self.budget.requests.pass(&self.line, priority, Coming::New).await
     }
 
     /// Waits until some bytes may come; `None`: as many as do.
     pub(super) async fn bytes(&self, priority: &Priority) -> Result<Option<BytesPermit>> {
+        self.pass_bytes(priority, Coming::New).await
+    }
+
+    /// The same for a body that has begun: it is not refused because others came meanwhile.
+    pub(super) async fn more_bytes(&self, priority: &Priority) -> Result<Option<BytesPermit>> {
+        self.pass_bytes(priority, Coming::Again).await
+    }
+
+    async fn pass_bytes(&self, priority: &Priority, coming: Coming) -> Result<Option<BytesPermit>> {
         let Some(bytes) = &self.bytes else { return Ok(None) };
         let line = Line { mount: 0, waiting: self.line.waiting.clone() };
-        bytes.pass(&line, priority).await.map(Some)
+        bytes.pass(&line, priority, coming).await.map(Some)
     }
 
     /// A second request for a reader whose first is late: only where nobody waits, the store has

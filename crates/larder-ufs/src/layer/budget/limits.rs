@@ -113,6 +113,12 @@ impl Limits for Requests {
         self.mounts[place.mount].held[place.class as usize] -= 1;
     }
 
+    fn time_for(&mut self, mount: usize, count: usize, now: Duration) -> Duration {
+        let by_mount = self.mounts[mount].bucket.as_ref().map_or(f64::INFINITY, Bucket::rate);
+        let by_store = self.rate.limit(now).unwrap_or(f64::INFINITY);
+        seconds(tokens(count as u64) / by_mount.min(by_store))
+    }
+
     fn most_within(&mut self, mount: usize, time: Duration, now: Duration) -> usize {
         let by_mount = self.mounts[mount].bucket.as_ref().map_or(f64::INFINITY, Bucket::rate);
         // What is learnt may have grown by then.
@@ -160,6 +166,10 @@ fn tokens(bytes: u64) -> f64 {
     bytes as f64
 }
 
+fn seconds(number: f64) -> Duration {
+    Duration::try_from_secs_f64(number).unwrap_or(Duration::MAX)
+}
+
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates")]
 fn whole(number: f64) -> usize {
     number as usize
@@ -185,6 +195,10 @@ impl Limits for Bytes {
 
     fn give_back(&mut self, slice: Slice, now: Duration) {
         self.0.take(tokens(slice.used) - tokens(SLICE), now);
+    }
+
+    fn time_for(&mut self, _mount: usize, count: usize, _now: Duration) -> Duration {
+        seconds(tokens(count as u64 * SLICE) / self.0.rate())
     }
 
     fn most_within(&mut self, _mount: usize, time: Duration, _now: Duration) -> usize {

@@ -45,6 +45,9 @@ pub(super) trait Limits: Gate + Send + 'static {
     /// Its pass comes back.
     fn give_back(&mut self, pass: Self::Pass, now: Duration);
 
+    /// How long so many take to pass, as far as is known.
+    fn time_for(&mut self, mount: usize, count: usize, now: Duration) -> Duration;
+
     /// How many of this mount may pass in so much time at most, as far as is known.
     fn most_within(&mut self, mount: usize, time: Duration, now: Duration) -> usize;
 
@@ -94,6 +97,15 @@ pub(super) struct Line {
     pub(super) waiting: [CountGauge; 2],
 }
 
+/// Whether who comes has begun already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Coming {
+    /// Something new, which is refused where too many wait.
+    New,
+    /// The next piece of what was let pass before: as long as those ahead take, it waits.
+    Again,
+}
+
 /// The right to go on, given back when dropped.
 pub(super) struct Passed<L: Limits> {
     turnstile: Arc<Turnstile<L>>,
@@ -123,14 +135,19 @@ impl<L: Limits> Turnstile<L> {
     ///
     /// # Errors
     /// `Exhausted` when that takes too long or too many wait already.
-    pub(super) async fn pass(&self, line: &Line, priority: &Priority) -> Result<Passed<L>> {
+    pub(super) async fn pass(
+        &self,
+        line: &Line,
+        priority: &Priority,
+        coming: Coming,
+    ) -> Result<Passed<L>> {
         let mut class = priority.class();
-        let mut waiter = self.stand(line.mount, class)?;
+        let (mut waiter, ahead) = self.stand(line.mount, class, coming)?;
         if let Ok(pass) = waiter.called.try_recv() {
             return Ok(waiter.passes(pass));
         }
         let mut shown = Shown::new(line, class);
-        let mut deadline = Box::pin(self.clock.sleep(wait_max(class)));
+        let mut deadline = Box::pin(self.clock.sleep(wait_max(class) + ahead));
         loop {
             tokio::select! {
                 biased;
@@ -141,7 +158,7 @@ impl<L: Limits> Turnstile<L> {
                 () = priority.raised(), if class == Class::Bulk => {
                     class = Class::Foreground;
                     shown = Shown::new(line, class);
-                    deadline = Box::pin(self.clock.sleep(wait_max(class)));
+                    deadline = Box::pin(self.clock.sleep(wait_max(class) + ahead));
                     self.change(|state, _| state.queue.raise(line.mount, waiter.ticket));
                 }
                 () = &mut deadline => break,
@@ -191,20 +208,33 @@ impl<L: Limits> Turnstile<L> {
         self.call(&mut state, now);
     }
 
-    fn stand(&self, mount: usize, class: Class) -> Result<Waiter<'_, L>> {
+    /// Stands in line; answers too how long those ahead take, for who has begun already.
+    fn stand(
+        &self,
+        mount: usize,
+        class: Class,
+        coming: Coming,
+    ) -> Result<(Waiter<'_, L>, Duration)> {
         let (call, called) = oneshot::channel();
         let mut state = self.state();
         let now = self.clock.elapsed();
-        let most = state.limits.most_within(mount, wait_max(class), now).min(WAITING_MAX);
-        if state.queue.waiting(mount, class) >= most {
-            drop(state);
-            return Err(self.refusal(mount, class));
-        }
+        let waiting = state.queue.waiting(mount, class);
+        let ahead = match coming {
+            Coming::New => {
+                let most = state.limits.most_within(mount, wait_max(class), now);
+                if waiting >= most.min(WAITING_MAX) {
+                    drop(state);
+                    return Err(self.refusal(mount, class));
+                }
+                Duration::ZERO
+            }
+            Coming::Again => state.limits.time_for(mount, waiting, now),
+        };
         state.runtime = Some(Handle::current());
         let ticket = state.queue.push(mount, class);
         state.waiting.insert(ticket, call);
         self.call(&mut state, now);
-        Ok(Waiter { turnstile: self, mount, ticket, called })
+        Ok((Waiter { turnstile: self, mount, ticket, called }, ahead))
     }
 
     /// Lets pass whoever may, and sets the timer for the next.
