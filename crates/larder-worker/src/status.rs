@@ -19,7 +19,12 @@ use larder_ufs::{
     under_storage::{Condition, Content, ReadOutcome},
 };
 
-use crate::{Worker, miss::Attachment, mount::Mount, read::PART};
+use crate::{
+    Worker,
+    miss::Attachment,
+    mount::Mount,
+    read::{PART, TAIL},
+};
 
 /// What an opening found.
 #[derive(Debug, Clone)]
@@ -271,8 +276,13 @@ impl Worker {
             }
             _ => Condition::None,
         };
+        let tail = before.and_then(|status| {
+            let content = mount.content_id(&path.key, &status.version);
+            self.tail(content, status.length, span.resolve(status.length)?)
+        });
+        let span = tail.map_or(span, Span::Range);
         let asked = self.clock.elapsed();
-        let in_parts = mount.streams.is_split(asked) && mount.storage.has_room(wish.class);
+        let in_parts = mount.streams.wants_more(asked) && mount.storage.has_room(wish.class);
         let span = if in_parts { first_part(widen(span)) } else { widen(span) };
         let outcome = storage.read(&path.key, span, &condition).await?;
         mount.cost.waited(self.clock.elapsed().saturating_sub(asked));
@@ -361,8 +371,9 @@ fn widen(span: Span) -> Span {
             let end = range.end.div_ceil(PAGE_SIZE).saturating_mul(PAGE_SIZE);
             Span::Range(ByteRange::new(down(range.start), end))
         }
-        // One page more than asked, so that the page of the first byte comes whole.
-        Span::Last(count) => Span::Last(count.saturating_add(PAGE_SIZE - 1)),
+        // One page more than asked, so that the page of the first byte comes whole; and as much as
+        // a footer has, for who asks like this looks for one.
+        Span::Last(count) => Span::Last(count.max(TAIL).saturating_add(PAGE_SIZE - 1)),
     }
 }
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What a request to a store costs, learnt from those that were made: the wait for its first byte,
 //! and the rate at which bytes come. The price of a request in bytes is what would have come in
-//! that wait.
+//! that wait. Where the store's prices are known, they decide instead: a request is worth as many
+//! bytes as cost the same.
 //!
 //! Old figures fade: each new one counts an eighth. The first guess is a usual object store.
 
@@ -9,6 +10,8 @@ use std::{
     sync::{Mutex, PoisonError},
     time::Duration,
 };
+
+use larder_cluster::mounts::Prices;
 
 /// The guess before anything was measured.
 const USUAL: Figures = Figures { wait_s: 0.03, bytes_per_s: 100e6 };
@@ -51,13 +54,28 @@ impl StoreCost {
         figures.bytes_per_s += (rate - figures.bytes_per_s) * WEIGHT;
     }
 
-    /// How many bytes may come instead of another request.
-    pub(crate) fn request_bytes(&self) -> u64 {
+    /// How many bytes come while a request waits for its first.
+    pub(crate) fn bytes_in_a_wait(&self) -> u64 {
         let figures = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates")]
-        let bytes = (figures.wait_s * figures.bytes_per_s) as u64;
+        whole(figures.wait_s * figures.bytes_per_s)
+    }
+
+    /// How many bytes may come instead of another request.
+    pub(crate) fn request_bytes(&self, prices: Option<&Prices>) -> u64 {
+        let bytes = match prices {
+            Some(prices) if prices.per_gib > 0.0 => {
+                whole(prices.cost(1.0, 0.0) / prices.cost(0.0, 1.0))
+            }
+            Some(prices) if prices.per_million_requests > 0.0 => u64::MAX,
+            _ => self.bytes_in_a_wait(),
+        };
         bytes.min(REQUEST_BYTES_MAX)
     }
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates")]
+fn whole(bytes: f64) -> u64 {
+    bytes as u64
 }
 
 /// Measures the rate of a body while its reader keeps up.
@@ -97,7 +115,7 @@ mod tests {
     #[test]
     fn a_request_is_worth_what_comes_in_its_wait() {
         let cost = StoreCost::new();
-        assert_eq!(cost.request_bytes(), REQUEST_BYTES_MAX, "a usual store is far away");
+        assert_eq!(cost.request_bytes(None), REQUEST_BYTES_MAX, "a usual store is far away");
         for _ in 0..100 {
             cost.waited(Duration::from_micros(200));
             let mut pace = Pace::default();
@@ -107,7 +125,21 @@ mod tests {
             pace.pause();
             pace.received(1 << 20, Duration::from_secs(9), &cost);
         }
-        let near = cost.request_bytes();
+        let near = cost.request_bytes(None);
         assert!((200_000..230_000).contains(&near), "{near}: 0.2 ms at 1 MiB/ms");
+        let free = Prices::default();
+        assert_eq!(cost.request_bytes(Some(&free)), near, "nothing costs anything");
+    }
+
+    #[test]
+    fn where_there_are_prices_they_decide() {
+        let worth = |per_million_requests, per_gib| {
+            let prices = Prices { per_million_requests, per_gib };
+            StoreCost::new().request_bytes(Some(&prices))
+        };
+        assert_eq!(worth(0.4, 0.0), REQUEST_BYTES_MAX, "only requests cost something");
+        assert_eq!(worth(0.0, 0.09), 0, "only bytes do");
+        assert!((4_700..4_800).contains(&worth(0.4, 0.09)), "less than a page");
+        assert!((530_000..540_000).contains(&worth(5.0, 0.01)), "of which a request is worth 8");
     }
 }

@@ -30,7 +30,7 @@ pub(crate) enum Joined {
 pub(crate) struct Gap {
     pub(crate) content: ContentId,
     pub(crate) length: u64,
-    /// Whole pages; the reader stands in the first.
+    /// Whole pages, the reader's among them.
     pub(crate) range: ByteRange,
     /// Where the reader stands.
     pub(crate) position: u64,
@@ -38,6 +38,8 @@ pub(crate) struct Gap {
     pub(crate) ahead_to: u64,
     /// Who reads.
     pub(crate) class: Class,
+    /// What lies further ahead of a fetch than this is sooner here by a request of its own.
+    pub(crate) far: u64,
 }
 
 impl Flights {
@@ -46,7 +48,7 @@ impl Flights {
     }
 
     /// Attaches to the fetch that brings the reader's page, or enters a new one that stops where
-    /// the next begins. `resident` says, with the table held, whether the page has come since the
+    /// the next begins. A fetch that would come there only after a long while is cut there. `resident` says, with the table held, whether the page has come since the
     /// reader looked: a fetch leaves the table only after its pages are where `resident` looks.
     pub(crate) fn join_or_start(&self, gap: Gap, resident: impl Fn() -> bool) -> Joined {
         let mut table = self.table();
@@ -54,6 +56,7 @@ impl Flights {
         let fetches = table.entry(gap.content).or_default();
         if let Some(fetch) =
             fetches.iter().find(|fetch| fetch.length == gap.length && fetch.covers(page))
+            && !(fetch.is_far_from(page.start(), gap.far) && fetch.cut(page.start()))
         {
             return Joined::Attached(fetch.attach(gap.position, gap.class));
         }
@@ -137,7 +140,9 @@ fn start(fetches: &mut Vec<Arc<Fetch>>, gap: Gap) -> Arc<Fetch> {
     let page = PageIndex::at(gap.position);
     let same = fetches.iter().filter(|fetch| fetch.length == gap.length);
     let next = same.filter_map(|fetch| fetch.next_covered(page)).min().unwrap_or(u64::MAX);
-    let range = ByteRange::new(gap.range.start, gap.range.end.min(next));
+    // What lies before the reader's page is brought along if nobody else does that.
+    let start = if fetches.is_empty() { gap.range.start } else { page.start() };
+    let range = ByteRange::new(start, gap.range.end.min(next));
     let priority = Priority::new(gap.class);
     let fetch = Fetch::new((gap.content, gap.length), range, gap.ahead_to, priority);
     let fetch = Arc::new(fetch);

@@ -60,15 +60,12 @@ impl Streams {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether the store would bring more if one more stream were under way.
+    /// Whether one more stream beside those under way is worth it, or worth a trial; where none is
+    /// under way, whether the next should leave something to others.
     pub(crate) fn wants_more(&self, now: Duration) -> bool {
         let state = self.state();
-        state.active < state.width(now)
-    }
-
-    /// Whether several streams are known to bring more than one.
-    pub(crate) fn is_split(&self, now: Duration) -> bool {
-        self.state().known_width(now) > 1
+        let width = state.width(now);
+        width > 1 && state.active < width
     }
 }
 
@@ -117,10 +114,6 @@ impl State {
             rate = next;
         }
         Some(level)
-    }
-
-    fn known_width(&self, now: Duration) -> usize {
-        1 << self.worth(now).unwrap_or(0)
     }
 
     /// How many streams are worth having, the trial of a level that is not known included.
@@ -213,10 +206,11 @@ mod tests {
     fn streams_grow_while_each_level_brings_more() {
         let (streams, mut now) = (Arc::new(Streams::default()), SECOND);
         assert_eq!(width(&streams, now), 1, "nothing is known");
+        assert!(!streams.wants_more(now), "one is enough");
         bring(&streams, &mut now, (1, 8, 20));
-        assert_eq!((width(&streams, now), streams.is_split(now)), (2, false), "a trial");
+        assert_eq!(width(&streams, now), 2, "a trial");
         bring(&streams, &mut now, (2, 16, 10));
-        assert_eq!((width(&streams, now), streams.is_split(now)), (4, true));
+        assert_eq!(width(&streams, now), 4);
         bring(&streams, &mut now, (4, 32, 5));
         assert_eq!(width(&streams, now), 8);
         bring(&streams, &mut now, (8, 64, 5));
@@ -229,7 +223,7 @@ mod tests {
         let (streams, mut now) = (Arc::new(Streams::default()), SECOND);
         bring(&streams, &mut now, (1, 8, 20));
         bring(&streams, &mut now, (2, 16, 20));
-        assert_eq!((width(&streams, now), streams.is_split(now)), (1, false));
+        assert_eq!(width(&streams, now), 1);
         for _ in 0..600 {
             bring(&streams, &mut now, (1, 64, 20));
             assert!(width(&streams, now) == 1 || now >= BELIEVED, "{now:?}");

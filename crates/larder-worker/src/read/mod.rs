@@ -3,9 +3,11 @@
 //!
 //! The body looks at one segment at a time and holds nothing between two polls but its place: a
 //! resident run goes out as an extent, a gap attaches to a fetch and goes out as its bytes come.
-//! Where one stream of the store is the limit, others bring what comes later (`spread`).
+//! Where one stream of the store is the limit, others bring what comes later (`spread`). Who begins
+//! with the end of a file gets a footer's worth of it (`tail`).
 
 mod spread;
+mod tail;
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -28,6 +30,7 @@ use crate::{
 
 pub(crate) use self::spread::PART;
 use self::spread::{Fetched, Spread};
+pub(crate) use self::tail::TAIL;
 
 impl Worker {
     pub(crate) async fn answer_read(&self, request: ReadRequest) -> Result<ReadReply> {
@@ -321,6 +324,12 @@ impl Walk {
     /// What to fetch for a gap: up to the end of what is wanted, or of the first part of it where
     /// that is brought in parts.
     fn gap(&self, first: ByteRange) -> Gap {
+        if let Some(tail) = self.worker.tail(self.content, self.length, self.rest)
+            && tail.contains(first)
+        {
+            let range = page::align(tail, self.length);
+            return self.fetch_of(range, first.start);
+        }
         let wanted_end = self.wanted_end();
         let part_end = self.first_part_end(first.start, wanted_end);
         self.gap_up_to(first, part_end.unwrap_or(wanted_end))
@@ -332,7 +341,9 @@ impl Walk {
         let wanted_end = self.wanted_end().min(end);
         let first = ByteRange::new(first.start, first.end.min(wanted_end));
         let wanted = wanted_end.saturating_sub(first.start);
-        let mut joining = Joining::new(first, wanted, self.source.mount.cost.request_bytes());
+        let mount = &self.source.mount;
+        let request_bytes = mount.cost.request_bytes(mount.record.prices.as_ref());
+        let mut joining = Joining::new(first, wanted, request_bytes);
         let mut more = More::Wanted;
         while more == More::Wanted && joining.reached() < wanted_end {
             let start = joining.reached();
@@ -349,10 +360,14 @@ impl Walk {
                 }
             }
         }
-        let range = page::align(joining.range(), self.length);
+        self.fetch_of(page::align(joining.range(), self.length), first.start)
+    }
+
+    /// A fetch of whole pages for this walk, which is or will be at `position`.
+    fn fetch_of(&self, range: ByteRange, position: u64) -> Gap {
         let ahead_to = if self.may_run_ahead() > 0 { range.end } else { 0 };
-        let position = first.start;
         let (content, length, class) = (self.content, self.length, self.purpose.class());
-        Gap { content, length, range, position, ahead_to, class }
+        let far = self.source.mount.cost.bytes_in_a_wait();
+        Gap { content, length, range, position, ahead_to, class, far }
     }
 }

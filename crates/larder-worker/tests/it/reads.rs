@@ -207,3 +207,27 @@ async fn the_report_says_what_the_cache_saved() {
     assert_eq!((repeated.reads, repeated.reads_hit), (5, 4), "those that nobody was asked for");
     assert_eq!(repeated.cache_read_bytes, point.cache_read_bytes + 500);
 }
+
+/// The last page of such a file holds a few bytes, the footer lies in the one before.
+#[tokio::test]
+async fn a_footer_is_one_request_wherever_pages_end() {
+    let kitchen = Kitchen::new(Recipe::default());
+    let bytes = noise((3 << 20) + 10, 5);
+    let length = bytes.len() as u64;
+    let last = |count: u64| Span::Range(ByteRange::new(length - count, length));
+    kitchen.put("known.parquet", &bytes);
+    kitchen.put("suffix", &bytes);
+    let stat = StatRequest { path: path("known.parquet"), attributes: false };
+    kitchen.worker.stat(stat).await.unwrap();
+    for (key, first) in [("known.parquet", last(8)), ("suffix", Span::Last(8))] {
+        let before = kitchen.store.requests();
+        let (_, got) = kitchen.read(key, first).await.unwrap();
+        assert!(got == bytes[bytes.len() - 8..]);
+        let (_, got) = kitchen.read(key, last(60_000)).await.unwrap();
+        assert!(got == bytes[bytes.len() - 60_000..]);
+        assert_eq!(kitchen.store.requests() - before, 1, "{key}");
+    }
+    let moved = kitchen.store.bytes();
+    kitchen.read("known.parquet", Span::Range(ByteRange::new(0, 8))).await.unwrap();
+    assert_eq!(kitchen.store.bytes() - moved, 65_536, "elsewhere a page is a page");
+}

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use futures::StreamExt;
 use larder_cluster::wire::{
     message::{LoadRequest, StatRequest},
     service::Service,
@@ -14,7 +15,7 @@ use larder_core::{ByteRange, Clock, Span, UnixMillis};
 
 use crate::{
     counting::Line,
-    kitchen::{Kitchen, Recipe, noise, path},
+    kitchen::{Kitchen, Recipe, noise, path, request},
 };
 
 const MIB: u64 = 1 << 20;
@@ -57,8 +58,10 @@ fn alone(mib: u64) -> Duration {
 #[tokio::test]
 async fn several_streams_are_several_times_as_fast_as_a_slow_one() {
     let (kitchen, line) = kitchen(CHUNK, Duration::ZERO);
-    read_cold(&kitchen, "first", 64).await;
-    let cost = read_cold(&kitchen, "second", 64).await;
+    let alone_first = read_cold(&kitchen, "first", 64).await;
+    assert_eq!(alone_first.requests, 1, "nothing was known");
+    read_cold(&kitchen, "second", 64).await;
+    let cost = read_cold(&kitchen, "third", 64).await;
     assert!(cost.time * 4 <= alone(64), "{cost:?}");
     assert!(line.most.load(Ordering::SeqCst) <= 16, "{line:?}");
     // Also who is known already, and whoever reads ranges.
@@ -88,11 +91,17 @@ async fn what_is_short_stays_one_request() {
 #[tokio::test]
 async fn where_the_total_is_the_limit_there_is_one_trial() {
     let (kitchen, _line) = kitchen(Duration::ZERO, CHUNK);
-    let trial = read_cold(&kitchen, "first", 64).await;
+    assert_eq!(read_cold(&kitchen, "first", 64).await.requests, 1);
+    let trial = read_cold(&kitchen, "second", 64).await;
     assert!(trial.requests > 1, "nothing was tried: {trial:?}");
-    let again = read_cold(&kitchen, "second", 64).await;
-    assert_eq!(again.requests, 1);
-    assert_eq!(read_cold(&kitchen, "third", 64).await.requests, 1);
+    for key in ["third", "fourth"] {
+        assert_eq!(read_cold(&kitchen, key, 64).await.requests, 1);
+    }
+    kitchen.put("known", &noise(24 << 20, 3));
+    kitchen.worker.stat(StatRequest { path: path("known"), attributes: false }).await.unwrap();
+    let requests = kitchen.store.requests();
+    kitchen.read("known", Span::From(MIB)).await.unwrap();
+    assert_eq!(kitchen.store.requests(), requests + 1);
 }
 
 #[tokio::test]
@@ -110,4 +119,29 @@ async fn a_load_is_brought_in_parts_too_and_counts_them() {
     let (_, got) = kitchen.read("loaded", Span::All).await.unwrap();
     assert!(got == bytes);
     assert_eq!(kitchen.store.requests(), requests, "all of it is here");
+}
+
+/// Somebody reads from the beginning, slowly; who wants the end does not wait for all between.
+#[tokio::test]
+async fn a_reader_far_ahead_of_a_fetch_does_not_wait_for_all_between() {
+    let (kitchen, _line) = kitchen(CHUNK, Duration::ZERO);
+    let bytes = noise(64 << 20, 9);
+    kitchen.put("cold", &bytes);
+    let mut slow = kitchen.worker.read(request("cold", Span::All)).await.unwrap().body;
+    slow.next().await.unwrap().unwrap();
+    let begin = kitchen.clock.elapsed();
+    let range = ByteRange::new(48 * MIB, 48 * MIB + 100_000);
+    let (_, got) = kitchen.read("cold", Span::Range(range)).await.unwrap();
+    assert!(got == bytes[range.start as usize..range.end as usize]);
+    assert!(kitchen.clock.elapsed() - begin < alone(24), "it waited for 48 MiB");
+    let near = ByteRange::new(4 * MIB, 4 * MIB + 100_000);
+    let requests = kitchen.store.requests();
+    kitchen.read("cold", Span::Range(near)).await.unwrap();
+    assert_eq!(kitchen.store.requests(), requests, "that is on its way");
+    let mut rest = 0;
+    while let Some(chunk) = slow.next().await {
+        rest += chunk.unwrap().length();
+    }
+    assert!(rest < 64 * MIB && rest > 63 * MIB);
+    assert_eq!(kitchen.store.bytes(), 64 * MIB, "each byte once");
 }

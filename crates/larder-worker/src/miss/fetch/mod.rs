@@ -39,8 +39,11 @@ const WINDOW: u64 = 8 << 20;
 const ROOM_MIN: u64 = 512 << 10;
 /// How much arrives between two looks at what is held up behind a slow page.
 const THIN_STEP: u64 = 2 << 20;
-/// A fetch is cut at least so far ahead of what it has reached.
-const CUT_AHEAD: u64 = 1 << 20;
+/// A fetch is cut at least so far ahead of what it has reached: it runs so far anyway.
+const CUT_AHEAD: u64 = WINDOW;
+/// Less than this is not left to others: what the sockets hold of it when it is cut, some MiB, comes
+/// in vain.
+const LEFT_MIN: u64 = 256 << 20;
 
 pub(crate) struct Fetch {
     pub(crate) content: ContentId,
@@ -156,6 +159,12 @@ impl Fetch {
     /// Where it stops.
     pub(crate) fn stop(&self) -> u64 {
         self.state().stop
+    }
+
+    /// Whether more than `far` bytes are to come before `position`, and more than would come for
+    /// the readers that it has.
+    pub(crate) fn is_far_from(&self, position: u64, far: u64) -> bool {
+        position.saturating_sub(self.state().reached) > far.max(CUT_AHEAD)
     }
 
     /// Has it stop at `stop`, where a page begins, if it has not come so far yet; answers whether
@@ -357,16 +366,15 @@ impl Attachment {
         !failed
     }
 
-    /// Has the fetch stop at the first multiple of `part` that lies so far ahead that no byte on
-    /// its way is in vain, unless less than two parts would be left to others. Answers where it
-    /// stops.
+    /// Has the fetch stop at a multiple of `part` ahead of it, if very much is left to others by
+    /// that. Answers where it stops.
     pub(crate) fn leave_to_others(&self, part: u64) -> u64 {
         let (reached, stop) = {
             let state = self.fetch.state();
             (state.reached, state.stop)
         };
         let cut = reached.saturating_add(CUT_AHEAD).next_multiple_of(part);
-        if cut.saturating_add(2 * part) <= stop && self.fetch.cut(cut) { cut } else { stop }
+        if cut.saturating_add(LEFT_MIN) <= stop && self.fetch.cut(cut) { cut } else { stop }
     }
 
     /// What there is at `position`; the reader is done with all before it.
