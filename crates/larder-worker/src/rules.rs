@@ -12,7 +12,7 @@ use std::{
     fmt,
     str::FromStr,
     sync::{
-        Arc, PoisonError, RwLock, Weak,
+        Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread,
@@ -20,7 +20,7 @@ use std::{
 };
 
 use larder_cluster::wire::message::RuleReport;
-use larder_core::{ByteSize, Error, FileId, Key, MountName, Path, Priority, Result};
+use larder_core::{ByteSize, ContentId, Error, FileId, Key, MountName, Path, Priority, Result};
 use larder_meta::{Fact, Known};
 use larder_pages::{Class, ClassRule};
 
@@ -249,12 +249,20 @@ pub(crate) struct RuleBook {
     edition: AtomicU64,
     /// Whether any of them keeps files out of the cache.
     some_pass: AtomicBool,
+    /// What a rule, present or former, covers and is not yet sorted out. Whoever sorts takes a
+    /// path off while no change has come since it began; locked after `now`.
+    unsorted: Mutex<BTreeSet<RulePath>>,
 }
 
 impl RuleBook {
     pub(crate) fn new(rules: Arc<Rules>) -> Self {
         let some_pass = AtomicBool::new(rules.some_pass());
-        Self { now: RwLock::new(rules), edition: AtomicU64::new(0), some_pass }
+        Self {
+            now: RwLock::new(rules),
+            edition: AtomicU64::new(0),
+            some_pass,
+            unsorted: Mutex::default(),
+        }
     }
 
     /// Whether the pages of a file are not kept. Without such a rule no lock is taken.
@@ -264,6 +272,24 @@ impl RuleBook {
 
     pub(crate) fn now(&self) -> Arc<Rules> {
         Arc::clone(&self.now.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// How often the rules have changed: asked before them, it tells later whether what they said
+    /// still holds.
+    pub(crate) fn edition(&self) -> u64 {
+        self.edition.load(Ordering::Acquire)
+    }
+
+    fn unsorted(&self) -> MutexGuard<'_, BTreeSet<RulePath>> {
+        self.unsorted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A path was sorted out; by rules that no longer hold, it is still to be done.
+    fn sorted(&self, path: &RulePath, edition: u64) {
+        let mut unsorted = self.unsorted();
+        if self.edition() == edition {
+            unsorted.remove(path);
+        }
     }
 }
 
@@ -315,16 +341,20 @@ impl Worker {
         }
     }
 
-    /// Sorts out what these rules cover, on a thread that ends with the worker or at the next
-    /// change.
+    /// Sorts out what these rules cover, and what was left when others changed, on a thread that
+    /// ends with the worker or at the next change.
     pub(crate) fn sort_out_behind(&self, rules: &[&Rules]) -> Result<()> {
-        let paths: BTreeSet<RulePath> =
-            rules.iter().flat_map(|rules| &rules.by_length).map(|rule| rule.path.clone()).collect();
+        let paths = {
+            let mut unsorted = self.rules.unsorted();
+            unsorted.extend(
+                rules.iter().flat_map(|rules| &rules.by_length).map(|rule| rule.path.clone()),
+            );
+            unsorted.clone()
+        };
         if paths.is_empty() {
             return Ok(());
         }
-        let (worker, edition) =
-            (Weak::clone(&self.this), self.rules.edition.load(Ordering::Acquire));
+        let (worker, edition) = (Weak::clone(&self.this), self.rules.edition());
         let sort = move || {
             if let Err(error) = sort_out(&worker, edition, &paths) {
                 tracing::warn!(%error, "what lies in the cache could not be sorted by the rules");
@@ -335,6 +365,25 @@ impl Worker {
         )
     }
 
+    /// A page was kept as the rules of `edition` said; where they have changed since, its content
+    /// is told what holds now, for whoever sorts may have come by before it.
+    pub(crate) fn keep_to_rules(&self, path: &Path, content: ContentId, edition: u64) {
+        if self.rules.edition() == edition {
+            return;
+        }
+        if let Err(error) = self.treat(path, content, &self.rules.now()) {
+            tracing::warn!(%path, %error, "what the rules say now could not be done");
+        }
+    }
+
+    fn treat(&self, path: &Path, content: ContentId, rules: &Rules) -> Result<()> {
+        match rules.treatment(path) {
+            Treatment::Keep(class) => self.pages.classify(content, class),
+            Treatment::Pass => drop(self.pages.remove(content)?),
+        }
+        Ok(())
+    }
+
     /// One step: the files from `after` on, `None` when there are no more.
     fn sort_some(&self, mount: &Mount, prefix: &str, after: Option<&Key>) -> Result<Option<Key>> {
         let found = self.meta.statuses(&mount.record.name, prefix, after, STEP)?;
@@ -342,10 +391,8 @@ impl Worker {
         for (key, known) in &found {
             let Known { fact: Fact::Present(status), .. } = known else { continue };
             let content = mount.content_id(key, &status.version);
-            match rules.treatment(&Path::new(mount.record.name.clone(), key.clone())) {
-                Treatment::Keep(class) => self.pages.classify(content, class),
-                Treatment::Pass => drop(self.pages.remove(content)?),
-            }
+            let path = Path::new(mount.record.name.clone(), key.clone());
+            self.treat(&path, content, &rules)?;
         }
         Ok(found.last().map(|(key, _)| key.clone()))
     }
@@ -354,7 +401,7 @@ impl Worker {
 fn sort_out(worker: &Weak<Worker>, edition: u64, paths: &BTreeSet<RulePath>) -> Result<()> {
     let current = || {
         let worker = worker.upgrade()?;
-        (worker.rules.edition.load(Ordering::Acquire) == edition).then_some(worker)
+        (worker.rules.edition() == edition).then_some(worker)
     };
     for wait in 1.. {
         let Some(worker) = current() else { return Ok(()) };
@@ -380,6 +427,8 @@ fn sort_out(worker: &Weak<Worker>, edition: u64, paths: &BTreeSet<RulePath>) -> 
                 }
             }
         }
+        let Some(worker) = current() else { return Ok(()) };
+        worker.rules.sorted(path, edition);
     }
     Ok(())
 }

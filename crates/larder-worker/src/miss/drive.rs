@@ -6,7 +6,10 @@
 //! that gets no answer is not repeated here, for the store's layers have done that. Memory is
 //! leased before bytes are taken from the store.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use bytes::{Buf, Bytes};
 use futures::StreamExt;
@@ -236,8 +239,10 @@ impl Worker {
         run: Run,
     ) -> Delivered {
         let mut run = fetch.publish(run);
-        // Anew each time, for rules change while bytes come.
+        // Anew each time, for rules change while bytes come; also between this and the put.
+        let edition = self.rules.edition();
         let treatment = self.rules.now().treatment(&source.path);
+        let path = Arc::new(source.path.clone());
         let mut delivered = Delivered { reached: run.end(), pages: 0 };
         while !run.bytes.is_empty() {
             let Some(page) = pages.add(&mut run) else { break };
@@ -256,8 +261,16 @@ impl Worker {
                 bytes: page.bytes,
                 hold: Some(Box::new(page.leases)),
             };
-            let settling = Arc::clone(fetch);
-            self.pages.put(page, move |outcome| settling.settle(index, outcome));
+            let (settling, path) = (Arc::clone(fetch), Arc::clone(&path));
+            let worker = Weak::clone(&self.this);
+            self.pages.put(page, move |outcome| {
+                if outcome == PutOutcome::Kept
+                    && let Some(worker) = worker.upgrade()
+                {
+                    worker.keep_to_rules(&path, settling.content, edition);
+                }
+                settling.settle(index, outcome);
+            });
         }
         delivered
     }

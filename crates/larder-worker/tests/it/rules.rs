@@ -172,3 +172,51 @@ async fn a_quota_of_files_holds_and_others_stay() {
     }
     assert_eq!(read(&kitchen, "b").await, 0);
 }
+
+/// Sets rules as soon as the page store has a number for their classes.
+async fn set_rules_at_last(worker: &Worker, rules: Vec<Rule>) {
+    eventually("there is a number for the class", || {
+        let set = worker.set_rules(rules.clone());
+        async move { set.is_ok() }
+    })
+    .await;
+}
+
+/// A number for a class is free again when nothing is of it any more, and there are 255: were a
+/// path whose rule went away forgotten, they would not last.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_during_the_sorting_of_another_loses_none_of_it() {
+    let kitchen = kitchen(vec![]);
+    for nth in 0..300 {
+        let key = format!("{nth}/file");
+        set_rules_at_last(&kitchen.worker, vec![rule(&format!("/lake/{nth}"))]).await;
+        kitchen.put(&key, b"of this class");
+        load(&kitchen, &key).await;
+        // The second change comes while the first is being sorted out.
+        set_rules_at_last(&kitchen.worker, vec![rule("/lake/x")]).await;
+        set_rules_at_last(&kitchen.worker, vec![rule("/lake/y")]).await;
+    }
+}
+
+/// Rules change while bytes come: pages that were handed on under the former ones follow.
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_that_wait_to_be_written_follow_a_change_of_rules() {
+    let kitchen = kitchen(vec![]);
+    for nth in 0..10 {
+        let key = format!("a/{nth}");
+        kitchen.put(&key, &noise(4 << 20, nth));
+        let loading = {
+            let (kitchen, key) = (Arc::clone(&kitchen), key.clone());
+            tokio::spawn(async move { load(&kitchen, &key).await })
+        };
+        eventually("it comes", || async { kitchen.store.bytes() > 0 }).await;
+        let never = Rule { cache: false, ..rule("/lake/a") };
+        kitchen.worker.set_rules(vec![never]).unwrap();
+        loading.await.unwrap();
+        eventually("nothing of it stays", || async {
+            explain(&kitchen.worker, &key).await.resident_pages == 0
+        })
+        .await;
+        kitchen.worker.set_rules(vec![]).unwrap();
+    }
+}
