@@ -238,7 +238,9 @@ fn config(settings: &Settings) -> Config {
 
 fn refused(mountpoint: &Path, error: io::Error) -> Error {
     let shown = mountpoint.display();
-    let said = error.to_string();
+    // What fusermount3 printed is in it, to the end of its line.
+    let said = error.to_string().trim().to_owned();
+    let error = io::Error::new(error.kind(), said.clone());
     if said.contains("user_allow_other") {
         return Error::denied(
             "allow_other needs a line `user_allow_other` in /etc/fuse.conf, which only root can \
@@ -260,5 +262,21 @@ fn raise_read_ahead(device: &str) {
     let file = mountpoint::read_ahead_file(device);
     if let Err(error) = fs::write(&file, READ_AHEAD_KB.to_string()) {
         tracing::debug!(%error, file = %file.display(), "the read-ahead stays as it was");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error as _;
+
+    use super::*;
+
+    #[test]
+    fn what_fusermount_said_is_told_in_one_line() {
+        let said = "fusermount3: mounting over filesystem type 0x1 is forbidden\n";
+        let error = refused(Path::new("/mnt/x"), io::Error::other(said));
+        assert_eq!(error.source().map(ToString::to_string).as_deref(), Some(said.trim_end()));
+        let denied = refused(Path::new("/mnt/x"), io::Error::other("Permission denied\n"));
+        assert!(!denied.source().unwrap().to_string().contains('\n'));
     }
 }
