@@ -10,8 +10,9 @@
 //!
 //! What was found good is remembered by the file's identity and change time, so that whatever
 //! wrote to the file since is noticed, and for [`GOOD_FOR`] at most, so that a disk that rots
-//! silently is too. Bad pages are reported to the worker, which drops them; the next read fetches
-//! them again.
+//! silently is too. That a check was in vain, because not all of the file was in memory, is
+//! remembered for [`VAIN_FOR`]. Bad pages are reported to the worker, which drops them; the next
+//! read fetches them again.
 
 use std::{
     any::Any,
@@ -24,9 +25,7 @@ use std::{
 };
 
 use larder_cluster::wire::message::{ReadRequest, WholeRequest};
-use larder_core::{
-    ByteRange, Clock, Error, Extent, PAGE_SIZE, PageIndex, Result, Span, UnixMillis,
-};
+use larder_core::{ByteRange, Error, Extent, PAGE_SIZE, PageIndex, Result, Span, UnixMillis};
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 use tokio::sync::Semaphore;
 
@@ -38,6 +37,11 @@ const CHECKED_HERE_MAX: u64 = 1 << 20;
 const AWAITED_MAX: u64 = 64 << 20;
 /// How long a check is believed while nothing writes to the file.
 const GOOD_FOR: Duration = Duration::from_secs(600);
+/// How long a check that was in vain is not tried again: an open must not read most of a file each
+/// time, only to find that its end is not in memory.
+const VAIN_FOR: Duration = Duration::from_secs(5);
+/// Checks that callers wait for, at once; who comes beyond that goes the usual way.
+const AWAITED_CHECKS_MAX: usize = 4;
 /// Checks remembered; beyond that all are forgotten, which costs another check each.
 const REMEMBERED_MAX: usize = 16_384;
 /// Bytes read and compared at once.
@@ -69,7 +73,9 @@ impl std::fmt::Debug for LocalHold {
 /// What was checked, and the checks under way.
 #[derive(Debug)]
 pub(crate) struct CheckedFiles {
-    good: Mutex<HashMap<(u64, u64), Good>>,
+    known: Mutex<HashMap<(u64, u64), Known>>,
+    /// Checks that callers wait for.
+    awaited: Arc<Semaphore>,
     /// One check of a large file at a time; the others are left out, since more would be asked
     /// for than a machine has cores.
     behind: Arc<Semaphore>,
@@ -77,14 +83,27 @@ pub(crate) struct CheckedFiles {
 
 impl Default for CheckedFiles {
     fn default() -> Self {
-        Self { good: Mutex::default(), behind: Arc::new(Semaphore::new(1)) }
+        Self {
+            known: Mutex::default(),
+            awaited: Arc::new(Semaphore::new(AWAITED_CHECKS_MAX)),
+            behind: Arc::new(Semaphore::new(1)),
+        }
     }
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Good {
+struct Known {
     changed: (i64, i64),
     checked: Duration,
+    found: Found,
+}
+
+/// What a check that is remembered found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Found {
+    Good,
+    /// Not all of it was in memory.
+    InVain,
 }
 
 /// A file as its file system knows it, and when it was last changed.
@@ -129,8 +148,10 @@ impl Filesystem {
             return Ok(None);
         };
         let local = |extent: Extent| LocalFile { file: extent.file, hold: LocalHold(extent.hold) };
-        if self.checked.knows(&identity, &self.clock) {
-            return Ok(Some(local(extent)));
+        match self.checked.recall(&identity, self.clock.elapsed()) {
+            Some(Found::Good) => return Ok(Some(local(extent))),
+            Some(Found::InVain) => return Ok(None),
+            None => {}
         }
         if length > AWAITED_MAX {
             self.check_behind(extent, identity);
@@ -140,8 +161,12 @@ impl Filesystem {
             let found = check(&extent);
             (extent, found)
         } else {
+            let awaited = Arc::clone(&self.checked.awaited);
+            let Ok(permit) = awaited.try_acquire_owned() else { return Ok(None) };
             let task = tokio::task::spawn_blocking(move || {
                 let found = check(&extent);
+                // Held to the end of the check, also when nobody waits for it any more.
+                drop(permit);
                 (extent, found)
             });
             let gone = |error| Error::internal("a check was abandoned").with_source(error);
@@ -149,10 +174,13 @@ impl Filesystem {
         };
         match found {
             Checked::Good => {
-                self.checked.remember(identity, self.clock.elapsed());
+                self.checked.remember(identity, self.clock.elapsed(), Found::Good);
                 Ok(Some(local(extent)))
             }
-            Checked::NotInMemory => Ok(None),
+            Checked::NotInMemory => {
+                self.checked.remember(identity, self.clock.elapsed(), Found::InVain);
+                Ok(None)
+            }
             Checked::Bad(pages) => {
                 self.denounce(handle, pages).await?;
                 Ok(None)
@@ -173,8 +201,12 @@ impl Filesystem {
             let begun = clock.elapsed();
             let found = check(&extent);
             tracing::debug!(length = extent.range.end, ?found, "checked a local file behind");
-            if matches!(found, Checked::Good) {
-                checked.remember(identity, begun);
+            match found {
+                Checked::Good => checked.remember(identity, begun, Found::Good),
+                Checked::NotInMemory => {
+                    checked.remember(identity, clock.elapsed(), Found::InVain);
+                }
+                Checked::Bad(_) => {}
             }
             drop(permit);
         });
@@ -199,27 +231,31 @@ impl Filesystem {
 }
 
 impl CheckedFiles {
-    fn knows(&self, identity: &Identity, clock: &Clock) -> bool {
-        let good = self.lock().get(&identity.file).copied();
-        good.is_some_and(|good| {
-            good.changed == identity.changed
-                && clock.elapsed().saturating_sub(good.checked) < GOOD_FOR
-        })
+    /// What is known of the file as it is, at `now` on the clock of the checks.
+    fn recall(&self, identity: &Identity, now: Duration) -> Option<Found> {
+        let known = self.lock().get(&identity.file).copied()?;
+        let believed = match known.found {
+            Found::Good => GOOD_FOR,
+            Found::InVain => VAIN_FOR,
+        };
+        let holds =
+            known.changed == identity.changed && now.saturating_sub(known.checked) < believed;
+        holds.then_some(known.found)
     }
 
-    fn remember(&self, identity: Identity, checked: Duration) {
+    fn remember(&self, identity: Identity, checked: Duration, found: Found) {
         if !identity.settled {
             return;
         }
-        let mut good = self.lock();
-        if good.len() >= REMEMBERED_MAX {
-            good.clear();
+        let mut known = self.lock();
+        if known.len() >= REMEMBERED_MAX {
+            known.clear();
         }
-        good.insert(identity.file, Good { changed: identity.changed, checked });
+        known.insert(identity.file, Known { changed: identity.changed, checked, found });
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<(u64, u64), Good>> {
-        self.good.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<(u64, u64), Known>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -276,4 +312,26 @@ fn read_from_memory(file: &File, offset: u64, bytes: &mut [u8]) -> bool {
         }
     }
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_check_in_vain_is_not_repeated_for_a_while() {
+        let checked = CheckedFiles::default();
+        let identity = Identity { file: (1, 2), changed: (3, 4), settled: true };
+        let start = Duration::from_secs(1000);
+        assert_eq!(checked.recall(&identity, start), None);
+        checked.remember(identity, start, Found::InVain);
+        let almost = start + VAIN_FOR - Duration::from_millis(1);
+        assert_eq!(checked.recall(&identity, almost), Some(Found::InVain));
+        assert_eq!(checked.recall(&identity, start + VAIN_FOR), None, "it may be in memory by now");
+        let written = Identity { changed: (3, 5), ..identity };
+        assert_eq!(checked.recall(&written, start), None, "another file by now");
+        checked.remember(identity, start, Found::Good);
+        assert_eq!(checked.recall(&identity, start + VAIN_FOR), Some(Found::Good));
+        assert_eq!(checked.recall(&identity, start + GOOD_FOR), None);
+    }
 }
