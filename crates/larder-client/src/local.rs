@@ -138,6 +138,21 @@ impl Filesystem {
         }
     }
 
+    /// Says that the version of `handle` is read by others now, from what
+    /// [`Filesystem::local_file`] gave: the bytes of the file are counted as handed out, and for
+    /// the advice on the cache's size as read once.
+    pub async fn count_local(&self, handle: &Handle) {
+        let (path, status) = (handle.path().clone(), handle.status().clone());
+        self.metrics.passthrough_bytes.inc_by(status.length);
+        let counted = match self.owner(&path) {
+            Ok(worker) => self.bounded(worker.count_whole(WholeRequest { path, status })).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = counted {
+            tracing::debug!(path = %handle.path(), %error, "a local file's reading is not counted");
+        }
+    }
+
     async fn find_local(&self, handle: &Handle) -> Result<Option<LocalFile>> {
         let (path, status) = (handle.path().clone(), handle.status().clone());
         let length = status.length;

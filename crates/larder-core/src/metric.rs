@@ -180,6 +180,8 @@ pub struct Metrics {
     pub memory_budget_bytes: Gauge,
     /// Requests at the faces.
     pub face_requests: Family<FaceLabels, Counter>,
+    /// Lengths of the files that the kernel was given to read by itself, at each open.
+    pub passthrough_bytes: Counter,
 }
 
 fn store_seconds() -> Histogram {
@@ -226,6 +228,7 @@ impl Metrics {
             memory_used_bytes: Default::default(),
             memory_budget_bytes: Default::default(),
             face_requests: Default::default(),
+            passthrough_bytes: Default::default(),
         }
     }
 
@@ -260,6 +263,13 @@ impl Metrics {
             "face_requests",
             "Requests at the faces, by operation and code",
             self.face_requests.clone(),
+        );
+        registry.register_with_unit(
+            "passthrough_opened",
+            "Lengths of files given to the kernel to read by itself, at each open; how much of \
+             them it reads is not known",
+            bytes(),
+            self.passthrough_bytes.clone(),
         );
     }
 

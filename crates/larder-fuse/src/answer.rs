@@ -119,6 +119,11 @@ impl Desk {
         self.filesystem.metrics().face_requests.get_or_create(&labels).inc();
     }
 
+    /// Does something of which the kernel is told nothing.
+    pub(crate) fn behind(&self, work: impl Future<Output = ()> + Send + 'static) {
+        self.runtime.spawn(work);
+    }
+
     fn later<T: Send + 'static>(
         self: &Arc<Self>,
         operation: Operation,

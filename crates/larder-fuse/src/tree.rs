@@ -103,6 +103,19 @@ impl Tree {
         (self.files.insert(file), backing)
     }
 
+    /// Counts an open file that the kernel reads by itself, which may be closed by then.
+    pub(crate) fn count_passthrough(
+        self: &Arc<Self>,
+        number: u64,
+    ) -> impl Future<Output = ()> + Send + use<> {
+        let (tree, file) = (Arc::clone(self), self.files.get(number));
+        async move {
+            if let Ok(file) = file {
+                tree.namespace.filesystem().count_local(&file.handle).await;
+            }
+        }
+    }
+
     /// The kernel has released an open file.
     pub(crate) fn release(&self, number: u64) {
         if let Some(file) = self.files.remove(number) {

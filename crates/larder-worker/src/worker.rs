@@ -140,6 +140,10 @@ impl Service for Worker {
         self.count_repeated(&reads);
     }
 
+    async fn count_whole(&self, request: WholeRequest) -> Result<()> {
+        self.count_whole_read(&request)
+    }
+
     async fn whole(&self, request: WholeRequest) -> Result<Option<Extent>> {
         self.answer_whole(&request)
     }

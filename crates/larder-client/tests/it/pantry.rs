@@ -203,6 +203,10 @@ impl Service for Pantry {
         *repeated = (repeated.0 + reads.reads, repeated.1 + reads.bytes);
     }
 
+    async fn count_whole(&self, _: WholeRequest) -> Result<()> {
+        Ok(())
+    }
+
     async fn whole(&self, request: WholeRequest) -> Result<Option<Extent>> {
         let jar = self.jar(&request.path)?;
         if jar.status.version != request.status.version || !*self.whole.lock().unwrap() {

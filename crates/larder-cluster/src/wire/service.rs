@@ -26,6 +26,9 @@ pub trait Service: Send + Sync + Debug {
     /// worker has one and can pass it on (a Unix socket passes the descriptor, TCP answers
     /// `None`). Asks no store. The receiver compares the checksums, as with any extent.
     async fn whole(&self, request: WholeRequest) -> Result<Option<Extent>>;
+    /// Says that somebody opened what [`Service::whole`] gave and reads it without asking: it
+    /// counts as one read of all of it, for want of knowing more.
+    async fn count_whole(&self, request: WholeRequest) -> Result<()>;
     /// One page of a listing, by the mount's freshness rule.
     async fn list(&self, request: ListRequest) -> Result<ListReply>;
     /// Where a part of a multipart object lies; `None` where the store does not tell.

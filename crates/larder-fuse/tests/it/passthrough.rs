@@ -73,6 +73,11 @@ fn the_kernel_reads_a_whole_local_file_and_nobody_is_asked() {
     assert!(part == content[300_000..301_000]);
     assert_eq!(second.read_at(&mut part, LENGTH as u64).unwrap(), 0, "nothing behind the end");
     assert_eq!((reads(&mounted), passed(&mounted)), (0, 2));
+    // What was handed out is told, whatever of it is read.
+    eventually("both opens are counted", || {
+        mounted.filesystem.metrics().passthrough_bytes.get() == 2 * LENGTH as u64
+            && mounted.store.counts.wholes.load(Ordering::SeqCst) == 2
+    });
     drop(first);
     second.read_exact_at(&mut part, 0).unwrap();
     assert!(mounted.store.is_held("a"), "as long as one is open");

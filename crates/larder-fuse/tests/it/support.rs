@@ -59,6 +59,7 @@ pub(crate) struct Counts {
     pub(crate) stats: AtomicU64,
     pub(crate) reads: AtomicU64,
     pub(crate) lists: AtomicU64,
+    pub(crate) wholes: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -233,6 +234,11 @@ impl Service for Store {
     }
 
     fn note(&self, _reads: RepeatedReads) {}
+
+    async fn count_whole(&self, _: WholeRequest) -> Result<()> {
+        self.counts.wholes.fetch_add(1, Ordering::SeqCst);
+        Ok(())
+    }
 
     async fn whole(&self, request: WholeRequest) -> Result<Option<Extent>> {
         let key = request.path.key.as_str();

@@ -86,6 +86,10 @@ impl Service for OneFile {
 
     fn note(&self, _reads: RepeatedReads) {}
 
+    async fn count_whole(&self, _: WholeRequest) -> Result<()> {
+        Ok(())
+    }
+
     async fn whole(&self, _: WholeRequest) -> Result<Option<Extent>> {
         Ok(None)
     }

@@ -194,6 +194,10 @@ impl Service for Memory {
 
     fn note(&self, _reads: RepeatedReads) {}
 
+    async fn count_whole(&self, _: WholeRequest) -> Result<()> {
+        Ok(())
+    }
+
     async fn whole(&self, _: WholeRequest) -> Result<Option<Extent>> {
         Ok(None)
     }

@@ -7,7 +7,7 @@ use larder_cluster::{
     mounts::Prices,
     wire::{
         advice::{Advice, Verdict},
-        message::{CacheChange, CacheRequest, LoadRequest},
+        message::{CacheChange, CacheRequest, LoadRequest, WholeRequest},
         service::Service,
     },
 };
@@ -93,4 +93,20 @@ async fn loads_are_no_reads_and_another_capacity_begins_anew() {
     kitchen.worker.cache(CacheRequest { directory, change }).await.unwrap();
     let told = advice(&kitchen).await;
     assert_eq!((told.reads, told.sizes[1].capacity_bytes), (0, 2 << 30));
+}
+
+/// The kernel reads such a file by itself: an open is all that is seen of it.
+#[tokio::test]
+async fn a_file_that_others_read_counts_once_for_each_open() {
+    let kitchen = Kitchen::new(Recipe::default());
+    let length = (16 << 20) + FILE;
+    let status = kitchen.put("large", &noise(length, 1));
+    let before = advice(&kitchen).await;
+    let request = WholeRequest { path: path("large"), status };
+    for _open in 0..3 {
+        kitchen.worker.count_whole(request.clone()).await.unwrap();
+    }
+    let told = advice(&kitchen).await;
+    assert_eq!(told.reads - before.reads, 3 * 2, "a read of each of two segments");
+    assert_eq!(told.read_bytes - before.read_bytes, 3 * length as u64);
 }
