@@ -142,10 +142,10 @@ impl Miniature {
     fn read(&mut self, hash: u64, weight: u16, capacity: u64) -> bool {
         let Self { queues, nodes, .. } = self;
         let known = self.slots.get(&hash).copied();
-        if let Some(slot) = known {
-            if queues.is_untouched(nodes, slot) {
-                queues.touch(nodes, slot);
-            }
+        if let Some(slot) = known
+            && queues.is_untouched(nodes, slot)
+        {
+            queues.touch(nodes, slot);
         }
         let more = if known.is_some() { 0 } else { u64::from(weight) };
         while self.queues.weight() + more > capacity {
