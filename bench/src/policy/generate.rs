@@ -120,7 +120,7 @@ fn shuffled_epochs() -> Trace {
     Trace::objects("shuffled epochs", requests)
 }
 
-fn shuffle(order: &mut [u64], random: &Random) {
+pub(super) fn shuffle<T>(order: &mut [T], random: &Random) {
     for at in (1..order.len()).rev() {
         order.swap(at, random.below(at as u64 + 1) as usize);
     }

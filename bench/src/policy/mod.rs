@@ -10,6 +10,7 @@ pub mod format;
 pub mod generate;
 mod larder;
 pub mod reference;
+pub mod tpch;
 pub mod trace;
 
 use std::{
@@ -30,7 +31,7 @@ const POINTS_MAX: f64 = 3.0;
 pub fn run(files: &[PathBuf], export: Option<&Path>, json: Option<&Path>) -> Result<bool> {
     if let Some(directory) = export {
         fs::create_dir_all(directory)?;
-        for trace in generate::all() {
+        for trace in traces(&[])? {
             format::write(directory, &trace)?;
         }
         return Ok(true);
@@ -65,7 +66,11 @@ pub fn advise(files: &[PathBuf], segments: Option<usize>, json: Option<&Path>) -
 
 fn traces(files: &[PathBuf]) -> Result<Vec<Trace>> {
     match files {
-        [] => Ok(generate::all()),
+        [] => {
+            let mut traces = generate::all();
+            traces.push(tpch::trace()?);
+            Ok(traces)
+        }
         files => files.iter().map(|file| format::read(file)).collect(),
     }
 }
