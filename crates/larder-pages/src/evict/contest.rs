@@ -23,6 +23,8 @@ const MEMORY: f64 = 6.0;
 const CLEARLY: f64 = 0.99;
 /// and by so many misses, which is noise in a tiny cache.
 const MISSES_MIN: f64 = 3.0;
+/// A capacity within one in so many is the same.
+const NEAR: u64 = 128;
 const GHOST_ENTRIES: usize = 1024;
 
 /// The miniatures and what they missed.
@@ -53,8 +55,11 @@ impl Contest {
         spread(hash) <= u64::MAX >> self.halvings
     }
 
-    /// The queues hold so much from now on.
+    /// The queues hold so much when something has to go; it is followed where it differs.
     pub(super) fn set_capacity(&mut self, capacity: u64) {
+        if capacity.abs_diff(self.capacity) <= self.capacity / NEAR {
+            return;
+        }
         self.capacity = capacity;
         for miniature in &mut self.miniatures {
             miniature.queues.rescale(capacity >> self.halvings);
@@ -202,4 +207,55 @@ impl Miniature {
 fn spread(hash: u64) -> u64 {
     let mixed = (hash ^ hash >> 29).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     mixed ^ mixed >> 32
+}
+
+#[cfg(test)]
+mod tests {
+    use larder_core::Random;
+
+    use super::*;
+    use crate::evict::rule::Entrance;
+
+    /// What the contest says after these reads of segments of one unit.
+    fn winner(contest: &mut Contest, names: impl Iterator<Item = u64>) -> Rule {
+        let mut rule = RULES[0];
+        for hash in names.map(|name| Random::seeded(name).next()) {
+            if contest.samples(hash) {
+                rule = contest.read(hash, 1);
+            }
+            let bound = |miniature: &Miniature| miniature.slots.len() <= SEGMENTS_MAX;
+            assert!(contest.miniatures.iter().all(bound));
+        }
+        rule
+    }
+
+    #[test]
+    fn each_kind_of_reading_has_its_rule() {
+        let drift = |from: u64| (from..from + 200_000).map(|at| at / 10 + at % 3_000);
+        let mut contest = Contest::new(10_000);
+        let looped = (0..5).flat_map(|_| 1_000_000..1_015_000);
+        let rule = winner(&mut contest, looped.clone());
+        assert_ne!(rule.entrance, Entrance::Closed, "a loop that does not fit");
+        let rule = winner(&mut contest, drift(0).chain(drift(200_000)));
+        assert!(contest.halvings > 0, "it is a sample");
+        let [kept, lru] = [0, 2].map(|at| contest.missed[at]);
+        assert!(lru <= kept && rule != RULES[3], "what was read lately: {:?}", contest.missed);
+        let rule = winner(&mut contest, looped.clone().chain(looped));
+        assert_ne!(rule.entrance, Entrance::Closed, "the loop again");
+    }
+
+    #[test]
+    fn half_of_a_sample_is_begun_anew_where_more_can_be_looked_at() {
+        let mut contest = Contest::new(10_000);
+        winner(&mut contest, (0..50_000).map(|at| at % 20_000));
+        let (before, leader) = (contest.halvings, contest.leader);
+        assert!(before > 0);
+        contest.halve(|hash| hash.is_multiple_of(2), 5_000);
+        assert_eq!((contest.halvings, contest.leader), (0, leader));
+        let mut small = Contest::new(100);
+        winner(&mut small, 0..1_000);
+        small.halve(|hash| hash.is_multiple_of(2), 50);
+        let held = small.miniatures.each_ref().map(|miniature| miniature.slots.len());
+        assert!(held.iter().all(|held| (20..=50).contains(held)), "{held:?}");
+    }
 }

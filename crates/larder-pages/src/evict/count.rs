@@ -25,3 +25,19 @@ impl Count {
         Self { reads: self.at(epoch).saturating_add(1), epoch: epoch % EPOCHS }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Count;
+
+    #[test]
+    fn half_is_forgotten_with_every_epoch() {
+        let mut count = Count::default();
+        for _ in 0..300 {
+            count = count.and_one(126);
+        }
+        assert_eq!([126, 127, 128, 133, 134].map(|epoch| count.at(epoch)), [255, 127, 63, 1, 0]);
+        assert_eq!(count.and_one(128), Count { reads: 64, epoch: 0 });
+        assert_eq!(count.and_one(128).at(129), 32, "also where epochs begin again");
+    }
+}

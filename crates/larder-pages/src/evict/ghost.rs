@@ -111,3 +111,57 @@ impl Entry {
 fn fingerprint(hash: u64) -> u32 {
     (hash >> 32) as u32
 }
+
+#[cfg(test)]
+mod tests {
+    use larder_core::Random;
+
+    use super::{Count, ENTRIES_MAX, Ghost, Memory};
+
+    fn hash(name: u64) -> u64 {
+        Random::seeded(name).next()
+    }
+
+    fn memory(name: u64) -> Memory {
+        let count = Count { reads: name as u8 | 1, epoch: name as u8 % 128 };
+        Memory { count, left_at: name as u16, from_window: name.is_multiple_of(3) }
+    }
+
+    #[test]
+    fn what_left_is_known_as_it_was_and_only_once() {
+        let mut ghost = Ghost::new(4096);
+        for name in 0..400 {
+            ghost.remember(hash(name), memory(name));
+        }
+        let known = (0..400).filter(|name| ghost.recall(hash(*name)) == Some(memory(*name)));
+        assert_eq!(known.count(), 400);
+        assert_eq!(ghost.recall(hash(7)), None);
+    }
+
+    #[test]
+    fn the_oldest_gives_way() {
+        let mut ghost = Ghost::new(4);
+        let name = |nth: u64| nth << 32;
+        for nth in 1..=5 {
+            let left_at = u16::MAX.wrapping_add(nth as u16);
+            ghost.remember(name(nth), Memory { left_at, ..memory(nth) });
+        }
+        assert_eq!(ghost.recall(name(1)), None, "the first, though the clock has wrapped since");
+        assert!((2..=5).all(|nth| ghost.recall(name(nth)).is_some()));
+    }
+
+    #[test]
+    fn growing_forgets_nothing() {
+        let mut ghost = Ghost::new(1024);
+        for name in 0..256 {
+            ghost.remember(hash(name), memory(name));
+        }
+        ghost.grow_for(1025);
+        ghost.grow_for(1025);
+        assert_eq!(ghost.table.len(), 2048, "as much as it takes");
+        let kept = (0..256).filter(|name| ghost.recall(hash(*name)) == Some(memory(*name)));
+        assert!(kept.count() > 250);
+        (0..20).for_each(|_| ghost.grow_for(usize::MAX));
+        assert_eq!(ghost.table.len(), ENTRIES_MAX);
+    }
+}

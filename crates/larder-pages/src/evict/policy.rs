@@ -34,7 +34,9 @@ const CLASS_GHOST_ENTRIES_MAX: u64 = 1 << 16;
 #[derive(Debug)]
 struct Lane {
     queues: Queues,
-    contest: Box<Contest>,
+    capacity: u64,
+    /// From the first read on: most lanes that there may be are never used.
+    contest: Option<Box<Contest>>,
 }
 
 impl Lane {
@@ -42,14 +44,16 @@ impl Lane {
         let units = capacity / WEIGHT_UNIT;
         Self {
             queues: Queues::new(RULES[0], units, ghost_entries as usize),
-            contest: Box::new(Contest::new(units)),
+            capacity: units,
+            contest: None,
         }
     }
 
     /// The contest is told of a read, if it samples the name.
     fn compete(&mut self, hash: u64, weight: u16) {
-        if self.contest.samples(hash) {
-            self.queues.set_rule(self.contest.read(hash, weight));
+        let contest = self.contest.get_or_insert_with(|| Box::new(Contest::new(self.capacity)));
+        if contest.samples(hash) {
+            self.queues.set_rule(contest.read(hash, weight));
         }
     }
 }
@@ -100,7 +104,10 @@ impl Policy {
         let lane = &mut self.lanes[lane.0 as usize];
         let units = capacity / WEIGHT_UNIT;
         lane.queues.rescale(units);
-        lane.contest.halve(keep, units);
+        lane.capacity = units;
+        if let Some(contest) = &mut lane.contest {
+            contest.halve(keep, units);
+        }
     }
 
     /// A segment comes in.
@@ -130,8 +137,10 @@ impl Policy {
     pub(crate) fn resize(&mut self, slot: Slot, lane: LaneIndex, (hash, weight): (u64, u64)) {
         let (lane, weight) = (&mut self.lanes[lane.0 as usize], units(weight));
         lane.queues.resize(&mut self.nodes, slot, weight);
-        if lane.contest.samples(hash) {
-            lane.contest.resize(hash, weight);
+        if let Some(contest) = &mut lane.contest
+            && contest.samples(hash)
+        {
+            contest.resize(hash, weight);
         }
     }
 
@@ -158,7 +167,9 @@ impl Policy {
         is_pinned: impl Fn(Slot) -> bool,
     ) -> Option<Slot> {
         let lane = &mut self.lanes[lane.0 as usize];
-        lane.contest.set_capacity(lane.queues.weight());
+        if let Some(contest) = &mut lane.contest {
+            contest.set_capacity(lane.queues.weight());
+        }
         lane.queues.victim(&mut self.nodes, is_pinned)
     }
 }

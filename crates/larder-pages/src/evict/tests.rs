@@ -152,3 +152,117 @@ fn a_loop_that_does_not_fit_finds_part_of_itself() {
     }
     assert!(hits > 20 * 200 / 3, "half would fit: {hits}");
 }
+
+/// A cache in which the one that was not read for longest goes.
+struct Lru(u64, Vec<u64>);
+
+impl Lru {
+    fn read(&mut self, name: u64) -> bool {
+        let known = self.1.iter().position(|known| *known == name);
+        if let Some(at) = known {
+            self.1.remove(at);
+        } else if self.1.len() as u64 == self.0 {
+            self.1.remove(0);
+        }
+        self.1.push(name);
+        known.is_some()
+    }
+}
+
+/// Misses of the policy and of LRU.
+fn misses(segments: u64, trace: impl Iterator<Item = u64>) -> (u64, u64) {
+    let (mut cache, mut lru) = (Cache::new(segments), Lru(segments, Vec::new()));
+    trace.fold((0, 0), |(ours, lrus), name| {
+        (ours + u64::from(!cache.read(name)), lrus + u64::from(!lru.read(name)))
+    })
+}
+
+#[test]
+fn where_popularity_moves_on_it_is_as_good_as_lru() {
+    let random = Random::seeded(3);
+    let today = |at: u64| at / 20 + random.below(300) * random.below(300) / 300;
+    let (ours, lrus) = misses(150, (0..60_000).map(today));
+    assert!(ours * 100 < lrus * 106, "{ours} against {lrus}");
+}
+
+#[test]
+fn one_job_after_another_is_served_as_if_it_were_alone() {
+    // A loop that does not fit, of which LRU finds nothing, then what moves on.
+    let random = Random::seeded(4);
+    let looped = (0..20).flat_map(|_| 100_000..100_300);
+    let moving = (0..40_000).map(|at| at / 20 + random.below(300) * random.below(300) / 300);
+    let mut cache = Cache::new(150);
+    let hits = looped.filter(|name| cache.read(*name)).count();
+    assert!(hits > 20 * 300 * 2 / 5, "half of it fits: {hits}");
+    let mut lru = Lru(150, Vec::new());
+    let (mut ours, mut lrus) = (0, 0);
+    for name in moving {
+        ours += u64::from(!cache.read(name));
+        lrus += u64::from(!lru.read(name));
+    }
+    assert!(ours * 10 < lrus * 12, "{ours} against {lrus}");
+}
+
+/// Random steps against a model that knows only what lies there and what it weighs.
+#[test]
+fn whatever_happens_weights_are_right_and_a_victim_is_one_that_may_go() {
+    let random = Random::seeded(5);
+    let mut policy = Policy::new(&[200 * WEIGHT, 100 * WEIGHT]);
+    let class = policy.add_class_lane(50 * WEIGHT);
+    let lanes = [LaneIndex(0), LaneIndex(1), class];
+    // By slot: its name, its lane and its weight.
+    let mut model: HashMap<u32, (u64, LaneIndex, u64)> = HashMap::new();
+    let slots: Vec<Slot> = (0..200).map(Slot).chain((0..200).map(Slot::small)).collect();
+    for step in 0..200_000_u64 {
+        let slot = slots[random.below(400) as usize];
+        let lane = lanes[random.below(3) as usize];
+        let weight = 512 * (1 + random.below(4_000));
+        match (model.get(&slot.0).copied(), random.below(10)) {
+            (None, draw) => {
+                let name = random.below(2_000);
+                let admission = Admission { lane, hash: hash(name), weight };
+                match draw {
+                    0 => policy.restore(slot, admission),
+                    _ => policy.admit(slot, admission),
+                }
+                model.insert(slot.0, (name, lane, weight));
+            }
+            (Some((name, lane, _)), 0) => {
+                policy.resize(slot, lane, (hash(name), weight));
+                model.insert(slot.0, (name, lane, weight));
+            }
+            (Some((_, lane, _)), 1) => {
+                policy.forget(slot, lane);
+                model.remove(&slot.0);
+            }
+            (Some((name, lane, _)), 2..8) => policy.touch(slot, lane, || hash(name)),
+            (Some(_), _) => {
+                let pinned = |slot: Slot| (u64::from(slot.0) ^ step).is_multiple_of(3);
+                let may_go = |(at, of): (&u32, &(u64, LaneIndex, u64))| {
+                    of.1 == lane && !pinned(Slot(*at))
+                };
+                match policy.victim(lane, pinned) {
+                    None => assert_eq!(model.iter().filter(|each| may_go(*each)).count(), 0),
+                    Some(victim) => {
+                        let (name, of, _) = model.remove(&victim.0).expect("it lies there");
+                        assert!(of == lane && !pinned(victim));
+                        policy.evicted(victim, lane, hash(name));
+                    }
+                }
+            }
+        }
+        if step % 1_000 == 0 {
+            for lane in lanes {
+                let weight = model.values().filter(|of| of.1 == lane).map(|of| of.2).sum::<u64>();
+                assert_eq!(policy.weight(lane), weight, "step {step}");
+            }
+        }
+    }
+    for lane in lanes {
+        while let Some(victim) = policy.victim(lane, |_| false) {
+            let (name, ..) = model.remove(&victim.0).expect("it lies there");
+            policy.evicted(victim, lane, hash(name));
+        }
+    }
+    assert!(model.is_empty(), "each of them could go");
+}
