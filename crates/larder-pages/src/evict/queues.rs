@@ -247,7 +247,8 @@ impl Queues {
             let oldest = if from_main { resident } else { newcomer };
             if is_pinned(Slot(oldest)) {
                 // Somebody reads it right now. It moves on, or it would hide all others behind it.
-                self.requeue(nodes, oldest, Queue::Probation);
+                let queue = if from_main { Queue::Protected } else { Queue::Probation };
+                self.requeue(nodes, oldest, queue);
             } else if from_main || step >= STEPS_FAIR {
                 return Some(Slot(oldest));
             } else {
@@ -255,7 +256,7 @@ impl Queues {
                     Verdict::Goes(slot) => return Some(Slot(slot)),
                     Verdict::Passes => self.pass_on(nodes, newcomer),
                     Verdict::Displaces if is_pinned(Slot(resident)) => {
-                        self.requeue(nodes, resident, Queue::Probation);
+                        self.requeue(nodes, resident, Queue::Protected);
                     }
                     Verdict::Displaces => {
                         self.pass_on(nodes, newcomer);
