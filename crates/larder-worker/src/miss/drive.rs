@@ -2,6 +2,9 @@
 //! Driving a fetch: bytes from the store go to the readers as they come, and as whole pages to
 //! the page store behind.
 //!
+//! A reader never waits for the disk, and what the page store has no room for is not kept. A job is
+//! there to have it kept, so while nobody reads it goes at the disk's pace.
+//!
 //! A body that breaks is continued at the byte reached, in the same version, a few times; a request
 //! that gets no answer is not repeated here, for the store's layers have done that. Memory is
 //! leased before bytes are taken from the store.
@@ -34,6 +37,8 @@ use crate::{Worker, mount::Mount, rules::Treatment};
 
 /// How often in a row a body that breaks is continued without a page in between.
 const RESUMES_MAX: u32 = 3;
+/// A job waits so long for a disk that takes nothing, and then no more: its pages are not kept.
+const DISK_WAIT_MAX: Duration = Duration::from_secs(30);
 /// The wait before the first continuation; doubles each time.
 const RESUME_WAIT: Duration = Duration::from_millis(100);
 
@@ -145,7 +150,14 @@ impl Worker {
         let mut intake = Intake::new(&self.budget);
         let mut pages = Pages::new(position, fetch.length);
         let mut pace = Pace::default();
+        let mut disk_moves = true;
         loop {
+            if disk_moves && fetch.outruns_disk() {
+                pace.pause();
+                stream.pause(self.clock.elapsed());
+                intake.release();
+                disk_moves = self.disk_catches_up(fetch).await;
+            }
             let short = self.memory_is_short();
             let wanted = match fetch.wanted_now(short) {
                 Some(wanted) => wanted,
@@ -189,6 +201,14 @@ impl Worker {
                     resumes += 1;
                 }
             }
+        }
+    }
+
+    /// Waits until the disk has caught up with a job; `false` when it takes nothing.
+    async fn disk_catches_up(&self, fetch: &Fetch) -> bool {
+        tokio::select! {
+            () = fetch.disk_catches_up() => true,
+            () = self.clock.sleep(DISK_WAIT_MAX) => false,
         }
     }
 

@@ -46,6 +46,8 @@ pub(crate) struct Recipe {
     pub(crate) rate: Option<u32>,
     /// The memory budget.
     pub(crate) memory: u64,
+    /// Bytes that may wait for the disk.
+    pub(crate) fill_queue: u64,
 }
 
 impl Default for Recipe {
@@ -59,6 +61,7 @@ impl Default for Recipe {
             rules: Vec::new(),
             rate: None,
             memory: 64 << 20,
+            fill_queue: 64 << 20,
         }
     }
 }
@@ -125,7 +128,11 @@ fn open_with(
     };
     let cache =
         DirectoryOptions { path: directory.join("cache"), capacity: ByteSize(recipe.capacity) };
-    let pages = larder_pages::Options { directories: vec![cache], ..Default::default() };
+    let pages = larder_pages::Options {
+        directories: vec![cache],
+        fill_queue_bytes_max: ByteSize(recipe.fill_queue),
+        ..Default::default()
+    };
     Worker::open(Parts {
         id: WorkerId(1),
         metadata: directory.join("meta"),

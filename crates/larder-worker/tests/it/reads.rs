@@ -137,6 +137,18 @@ fn flip_a_byte_of_each_page(directory: &std::path::Path) {
     }
 }
 
+/// What a load brings is to be kept, so it goes at the disk's pace.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_load_does_not_outrun_the_disk() {
+    let kitchen = Kitchen::new(Recipe { fill_queue: 4 << 20, ..Recipe::default() });
+    *kitchen.store.chunk_max.lock().unwrap() = 256 << 10;
+    kitchen.put("large", &noise(96 << 20, 1));
+    let load = || kitchen.worker.load(LoadRequest { path: path("large") });
+    let loaded = load().await.unwrap();
+    assert_eq!((loaded.fetched_bytes, loaded.not_kept_bytes), (96 << 20, 0));
+    assert_eq!(load().await.unwrap().fetched_bytes, 0, "all of it is here");
+}
+
 /// The page store often has a small file before the job looks for the bytes that its own request
 /// brought.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -37,6 +37,9 @@ use self::state::{Slot, State};
 const WINDOW: u64 = 8 << 20;
 /// A fetch that waits for its readers goes on when it has this much room.
 const ROOM_MIN: u64 = 512 << 10;
+/// Pages of one job's fetch that may wait for the disk. So a few loads at full width leave most of
+/// the page store's queue to readers.
+const UNSETTLED_MAX: u32 = 16;
 /// How much arrives between two looks at what is held up behind a slow page.
 const THIN_STEP: u64 = 2 << 20;
 /// A fetch is cut at least so far ahead of what it has reached: it runs so far anyway.
@@ -272,15 +275,29 @@ impl Fetch {
 
     /// Waits until every page that came has been taken or refused by the page store.
     pub(crate) async fn settled(&self) {
-        self.until(|state| state.unsettled == 0).await;
+        self.until(|state| state.end.is_some() && state.unsettled == 0).await;
     }
 
     /// Waits until no page is held in memory any more: all are where `covers` need not see them.
     pub(crate) async fn drained(&self) {
-        self.until(|state| state.unsettled == 0 && state.slots.is_empty()).await;
+        let drained = |state: &State| state.unsettled == 0 && state.slots.is_empty();
+        self.until(|state| state.end.is_some() && drained(state)).await;
     }
 
-    /// Waits until the fetch has ended and `condition` holds.
+    /// Whether a job's fetch brings more than the disk takes; a reader does not wait for that.
+    pub(crate) fn outruns_disk(&self) -> bool {
+        self.priority.class() == Class::Bulk && self.state().unsettled > UNSETTLED_MAX
+    }
+
+    /// Waits until it does not, or a reader has joined.
+    pub(crate) async fn disk_catches_up(&self) {
+        tokio::select! {
+            () = self.until(|state| state.unsettled <= UNSETTLED_MAX) => {}
+            () = self.priority.raised() => {}
+        }
+    }
+
+    /// Waits until `condition` holds.
     async fn until(&self, condition: impl Fn(&State) -> bool) {
         loop {
             let settled = self.settled.notified();
@@ -288,7 +305,7 @@ impl Fetch {
             settled.as_mut().enable();
             {
                 let state = self.state();
-                if state.end.is_some() && condition(&state) {
+                if condition(&state) {
                     return;
                 }
             }

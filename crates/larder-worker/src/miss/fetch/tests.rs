@@ -18,8 +18,12 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
+        Self::of(Class::Foreground)
+    }
+
+    fn of(class: Class) -> Self {
         let length = u64::from(PAGES) * PAGE_SIZE;
-        let (range, priority) = (ByteRange::new(0, length), Priority::new(Class::Foreground));
+        let (range, priority) = (ByteRange::new(0, length), Priority::new(class));
         let fetch = Fetch::new((ContentId(1), length), range, 0, priority);
         Self { fetch: Arc::new(fetch), budget: MemoryBudget::new(2 * length), brought: 0 }
     }
@@ -101,6 +105,30 @@ async fn refused_pages_behind_a_slow_one_stay_while_a_reader_may_want_them() {
     drop((front, slow));
     bench.settle(first, PutOutcome::Kept);
     assert_eq!(bench.budget.used(), 0, "nobody is left to want them");
+}
+
+#[tokio::test]
+async fn a_job_waits_for_the_disk_until_a_reader_joins() {
+    let mut bench = Bench::of(Class::Bulk);
+    let fetch = Arc::clone(&bench.fetch);
+    let _job = fetch.attach(0, Class::Bulk);
+    let first = bench.bring();
+    while bench.brought < UNSETTLED_MAX {
+        bench.bring();
+    }
+    assert!(!fetch.outruns_disk());
+    bench.bring();
+    assert!(fetch.outruns_disk());
+    let mut waiting = std::pin::pin!(fetch.disk_catches_up());
+    assert!(futures::poll!(&mut waiting).is_pending());
+    bench.settle(first, PutOutcome::Kept);
+    assert!(futures::poll!(&mut waiting).is_ready(), "the disk has taken one");
+    bench.bring();
+    let mut waiting = std::pin::pin!(fetch.disk_catches_up());
+    assert!(futures::poll!(&mut waiting).is_pending());
+    let _reader = fetch.attach(0, Class::Foreground);
+    assert!(futures::poll!(&mut waiting).is_ready(), "somebody reads");
+    assert!(!fetch.outruns_disk());
 }
 
 #[test]
