@@ -179,12 +179,16 @@ fn a_full_quota_costs_only_its_own() {
     store.pages.close().unwrap();
 }
 
+/// What of the class is not read again for a while goes.
+fn short_lived() -> ClassRule {
+    ClassRule { ttl: Some(Duration::from_secs(100)), ..rule(A) }
+}
+
 #[test]
 fn time_runs_out_from_the_first_page_on() {
     let directory = tempdir().unwrap();
     let index = Arc::new(MemoryIndex::new());
-    let short = ClassRule { ttl: Some(Duration::from_secs(100)), ..rule(A) };
-    let store = open(directory.path(), 8 * MIB, &index, &[short]);
+    let store = open(directory.path(), 8 * MIB, &index, &[short_lived()]);
     store.put(A, 0..10);
     store.put(Class::NONE, 10..20);
     store.clock.advance(Duration::from_secs(60));
@@ -207,7 +211,7 @@ fn time_runs_out_from_the_first_page_on() {
     let clock = store.clock;
     drop(store.pages);
     let options = Options {
-        classes: vec![short],
+        classes: vec![short_lived()],
         clock: clock.clone(),
         ..options(&[(directory.path(), 8 * MIB)])
     };
@@ -327,8 +331,7 @@ fn small_files_have_rules_too() {
 fn small_files_expire_too() {
     let directory = tempdir().unwrap();
     let index = Arc::new(MemoryIndex::new());
-    let short = ClassRule { ttl: Some(Duration::from_secs(100)), ..rule(A) };
-    let store = open(directory.path(), 8 * MIB, &index, &[short]);
+    let store = open(directory.path(), 8 * MIB, &index, &[short_lived()]);
     put_small(&store, A, 0..20);
     put_small(&store, Class::NONE, 20..40);
     store.clock.advance(Duration::from_secs(60));
@@ -337,7 +340,7 @@ fn small_files_expire_too() {
     let Store { pages, clock } = store;
     drop(pages);
     let options = Options {
-        classes: vec![short],
+        classes: vec![short_lived()],
         clock: clock.clone(),
         ..options(&[(directory.path(), 8 * MIB)])
     };
