@@ -8,8 +8,8 @@
 //! Checksums are not here but in the segment's record.
 //!
 //! A *pin* ([`crate::pin`]) keeps a segment from eviction while a reader holds an extent of it, or
-//! a fill writes into it. Removing a content does not wait for pins: its file is unlinked at once, and what it
-//! took is given back when the last pin goes, because only then are the blocks free.
+//! a fill writes into it. Removing a content does not wait for pins: its file is unlinked at once,
+//! and what it took is given back when the last pin goes, because only then are the blocks free.
 
 use std::{collections::HashMap, ops::Range, sync::Arc};
 

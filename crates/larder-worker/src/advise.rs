@@ -3,9 +3,10 @@
 //!
 //! The walk of a read notes each segment that it comes to, whether it is resident or not. Reads
 //! that the kernel answers by itself are not seen: an open that it reads so counts as one read of
-//! the whole file (ADR 31). Loads are not reads, nor is what a rule keeps out of the cache. What was resident before the start the simulated caches do not know: each of
-//! them misses what it sees for the first time, so that cancels out in the differences. Nor do they
-//! know pins, priorities, quotas and time limits.
+//! the whole file (ADR 31). Loads are not reads, nor is what a rule keeps out of the cache. What
+//! was resident before the start the simulated caches do not know: each of them misses what it sees
+//! for the first time, so that cancels out in the differences. Nor do they know pins, priorities,
+//! quotas and time limits.
 
 use std::{
     sync::{Mutex, PoisonError},

@@ -238,9 +238,8 @@ fn whatever_happens_weights_are_right_and_a_victim_is_one_that_may_go() {
             (Some((name, lane, _)), 2..8) => policy.touch(slot, lane, || hash(name)),
             (Some(_), _) => {
                 let pinned = |slot: Slot| (u64::from(slot.0) ^ step).is_multiple_of(3);
-                let may_go = |(at, of): (&u32, &(u64, LaneIndex, u64))| {
-                    of.1 == lane && !pinned(Slot(*at))
-                };
+                let may_go =
+                    |(at, of): (&u32, &(u64, LaneIndex, u64))| of.1 == lane && !pinned(Slot(*at));
                 match policy.victim(lane, pinned) {
                     None => assert_eq!(model.iter().filter(|each| may_go(*each)).count(), 0),
                     Some(victim) => {

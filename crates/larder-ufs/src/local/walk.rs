@@ -269,11 +269,3 @@ fn read_names(root: &OwnedFd, open: &OwnedFd, path: &str) -> Result<Vec<Name>> {
     names.sort_unstable_by(|a, b| b.text.cmp(&a.text));
     Ok(names)
 }
-
-/// A directory for people, by its path below the root.
-fn named(path: &str) -> String {
-    match path {
-        "" => "the directory that is mounted".to_owned(),
-        path => format!("the directory '{path}'"),
-    }
-}

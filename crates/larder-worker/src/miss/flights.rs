@@ -48,8 +48,9 @@ impl Flights {
     }
 
     /// Attaches to the fetch that brings the reader's page, or enters a new one that stops where
-    /// the next begins. A fetch that would come there only after a long while is cut there. `resident` says, with the table held, whether the page has come since the
-    /// reader looked: a fetch leaves the table only after its pages are where `resident` looks.
+    /// the next begins. A fetch that would come there only after a long while is cut there.
+    /// `resident` says, with the table held, whether the page has come since the reader looked: a
+    /// fetch leaves the table only after its pages are where `resident` looks.
     pub(crate) fn join_or_start(&self, gap: Gap, resident: impl Fn() -> bool) -> Joined {
         let mut table = self.table();
         let page = PageIndex::at(gap.position);

@@ -5,8 +5,8 @@
 //! the page store takes over page by page. `flights` knows all fetches under way, so that a reader
 //! of bytes half in flight attaches instead of asking again. `drive` moves the bytes, `intake`
 //! makes runs and pages of the store's chunks. `plan` says how far one request goes, by what `cost`
-//! has learnt of the store, and `streams` how many at once its bandwidth needs. No reader waits for disk or for the rest of a page,
-//! and the store is never read further ahead than somebody wants.
+//! has learnt of the store, and `streams` how many at once its bandwidth needs. No reader waits for
+//! disk or for the rest of a page, and the store is never read further ahead than somebody wants.
 
 mod cost;
 mod drive;

@@ -250,7 +250,7 @@ fn a_place_that_can_not_be_used_ends_with_2() {
         (["--cache", "file/below:64MiB"], "is a file"),
         (["--cache", "foreign:64MiB"], "larder did not make"),
         (["--cache", "tiny:1KiB"], "the least is"),
-        (["--state", "file"], "can't use file"),
+        (["--state", "file"], "is a file"),
     ] {
         let up = arguments(home.path());
         let refused = ended(command(home.path()).args(up).args(place).output().expect("runs"));

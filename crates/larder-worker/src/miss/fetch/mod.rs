@@ -44,8 +44,8 @@ const UNSETTLED_MAX: u32 = 16;
 const THIN_STEP: u64 = 2 << 20;
 /// A fetch is cut at least so far ahead of what it has reached: it runs so far anyway.
 const CUT_AHEAD: u64 = WINDOW;
-/// Less than this is not left to others: what the sockets hold of it when it is cut, some MiB, comes
-/// in vain.
+/// Less than this is not left to others: what the sockets hold of it when it is cut, some MiB,
+/// comes in vain.
 const LEFT_MIN: u64 = 256 << 20;
 
 pub(crate) struct Fetch {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What a fetch knows while its lock is held: what is in memory, who reads where, what is let go of.
+//! What a fetch knows while its lock is held: what is in memory, who reads where, what is let go
+//! of.
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
