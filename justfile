@@ -18,8 +18,10 @@ test *args:
 system *args:
     ./check --only system -- {{args}}
 
-# Long fault runs of the page store, some ten minutes and more: tests named soak_*, else ignored
+# Long fault runs of the page store and of who reads it, some ten minutes and more: tests named
+# soak_*, else ignored
 soak *args:
+    cargo test -p larder-client --test it -- --ignored --nocapture --test-threads 1 soak_ {{args}}
     cargo test -p larder-pages --test it -- --ignored --nocapture --test-threads 1 soak_ {{args}}
 
 # docs/config.md anew from the code
