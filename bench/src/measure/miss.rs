@@ -6,6 +6,9 @@
 //! same proxy. Each object is asked for once through Larder, so it is cold; asking the store does
 //! not warm Larder, so both sides read the same objects. The proxy's count says how many requests
 //! a cold GET cost.
+//!
+//! On loopback a second reference is a bare proxy: nginx that passes the same requests on to the
+//! store and keeps nothing. Its CPU seconds for each gigabyte stand beside ours.
 
 use std::{collections::VecDeque, fs, path::Path};
 
@@ -22,7 +25,9 @@ use crate::{
         signing::{Prepared, Signer},
     },
     process::{
+        cpu::cpu_seconds,
         larder::{Larder, Settings, Store},
+        nginx::Nginx,
         store_proxy::StoreProxy,
     },
     proxy::control::Pace,
@@ -41,6 +46,8 @@ const FIRST_BYTE_CEILING: f64 = 1.2;
 const SEQUENTIAL_GOAL: f64 = 1.0;
 const THROUGHPUT_GOAL: f64 = 0.95;
 const FIRST_BYTE_GOAL: f64 = 1.05;
+/// What is aimed at where the CPU is the limit, of a bare proxy.
+const PROXY_GOAL: f64 = 0.8;
 /// A reader of less than this is no sequential one.
 const SEQUENTIAL_MIN: u64 = 16 << 20;
 
@@ -87,6 +94,65 @@ struct Scene {
     direct: Signer,
     bucket: String,
     larder: Larder,
+    nginx: Nginx,
+    through_nginx: Signer,
+}
+
+/// Whom the client asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Larder,
+    Store,
+    BareProxy,
+}
+
+impl Scene {
+    /// Where requests go, with which bucket, and whose CPU time they cost; the store's is no
+    /// process of interest.
+    fn way(&self, way: Way) -> (&Signer, &str, Option<u32>) {
+        match way {
+            Way::Larder => (&self.larder.s3, MOUNT, Some(self.larder.server.pid())),
+            Way::Store => (&self.direct, &self.bucket, None),
+            Way::BareProxy => (&self.through_nginx, &self.bucket, Some(self.nginx.server.pid())),
+        }
+    }
+
+    /// Asks for all objects once.
+    fn ask(&self, way: Way, case: Case, objects: &[String]) -> Result<Asked> {
+        let (signer, bucket, pid) = self.way(way);
+        let requests: Result<Vec<Prepared>> = objects
+            .iter()
+            .map(|path| signer.get(&format!("/{bucket}/{path}"), case.size))
+            .collect();
+        let requests = requests?;
+        let cpu = || pid.map_or(Ok(0.0), cpu_seconds);
+        self.proxy.reset()?;
+        let before = cpu()?;
+        let load = Load {
+            address: signer.address,
+            requests: &requests,
+            connections: case.connections,
+            until: Until::Once,
+        };
+        let outcome = load.run()?;
+        let bytes = count(outcome.bytes);
+        Ok(Asked {
+            requests: outcome.requests,
+            bytes,
+            megabytes_per_s: bytes / 1e6 / outcome.wall.as_secs_f64(),
+            first_byte_ms: quantile(&outcome.first_byte, 0.5).as_secs_f64() * 1e3,
+            cpu_per_gigabyte: (cpu()? - before) / (bytes / 1e9),
+        })
+    }
+}
+
+/// What came of asking.
+struct Asked {
+    requests: u64,
+    bytes: f64,
+    megabytes_per_s: f64,
+    first_byte_ms: f64,
+    cpu_per_gigabyte: f64,
 }
 
 /// Runs the bench.
@@ -189,7 +255,12 @@ fn start_scene(plan: &Plan, folder: &Path, origin: &Origin) -> Result<Scene> {
         memory_group: None,
     })?;
     let direct = Signer { address: proxy.listen, keys: origin.store.keys.clone() };
-    Ok(Scene { proxy, direct, bucket: origin.bucket.clone(), larder })
+    let home = folder.join("bare");
+    fs::create_dir_all(&home)?;
+    let nginx = Nginx::passing_on(proxy.listen, &home)?;
+    let through_nginx = Signer { address: nginx.address, keys: origin.store.keys.clone() };
+    let bucket = origin.bucket.clone();
+    Ok(Scene { proxy, direct, bucket, larder, nginx, through_nginx })
 }
 
 fn one_case(
@@ -218,45 +289,47 @@ fn one_case(
     };
     let mut requests = row("store requests / cold GET", Some(Bound::Always(1.0)));
     let mut amplification = row("store bytes / byte", None);
+    let mut of_proxy =
+        Row { goal: Some(Bound::AtLeast(PROXY_GOAL)), ..row("MB / s, of a bare proxy", None) };
+    let mut cpu = row("CPU s / GB, of a bare proxy", None);
+    let ways: &[Way] = match distance.bounded {
+        true => &[Way::Larder, Way::Store],
+        false => &[Way::Larder, Way::Store, Way::BareProxy],
+    };
     for round in 0..rounds {
         let objects: Vec<String> = cold.drain(..case.objects).collect();
-        for turn in 0..2 {
-            let ours = (round + turn) % 2 == 0;
-            let (signer, bucket) = match ours {
-                true => (&scene.larder.s3, MOUNT),
-                false => (&scene.direct, scene.bucket.as_str()),
-            };
-            let asked: Result<Vec<Prepared>> = objects
-                .iter()
-                .map(|path| signer.get(&format!("/{bucket}/{path}"), case.size))
-                .collect();
-            let (asked, address) = (asked?, signer.address);
-            scene.proxy.reset()?;
-            let load = Load {
-                address,
-                requests: &asked,
-                connections: case.connections,
-                until: Until::Once,
-            };
-            let outcome = load.run().context(name.clone())?;
-            let rate = count(outcome.bytes) / 1e6 / outcome.wall.as_secs_f64();
-            let first = quantile(&outcome.first_byte, 0.5).as_secs_f64() * 1e3;
-            if ours {
-                let passed = scene.proxy.passed()?;
-                if passed.requests != outcome.requests {
-                    tell_surplus(&scene.proxy, passed.requests, &name)?;
+        for turn in 0..ways.len() {
+            let way = ways[(round + turn) % ways.len()];
+            let asked = scene.ask(way, case, &objects).context(name.clone())?;
+            match way {
+                Way::Larder => {
+                    let passed = scene.proxy.passed()?;
+                    if passed.requests != asked.requests {
+                        tell_surplus(&scene.proxy, passed.requests, &name)?;
+                    }
+                    requests.larder.push(count(passed.requests) / count(asked.requests));
+                    amplification.larder.push(count(passed.reply_bytes) / asked.bytes);
+                    first_byte.larder.push(asked.first_byte_ms);
+                    throughput.larder.push(asked.megabytes_per_s);
+                    of_proxy.larder.push(asked.megabytes_per_s);
+                    cpu.larder.push(asked.cpu_per_gigabyte);
                 }
-                requests.larder.push(count(passed.requests) / count(outcome.requests));
-                amplification.larder.push(count(passed.reply_bytes) / count(outcome.bytes));
-                first_byte.larder.push(first);
-                throughput.larder.push(rate);
-            } else {
-                first_byte.reference.push(first);
-                throughput.reference.push(rate);
+                Way::Store => {
+                    first_byte.reference.push(asked.first_byte_ms);
+                    throughput.reference.push(asked.megabytes_per_s);
+                }
+                Way::BareProxy => {
+                    of_proxy.reference.push(asked.megabytes_per_s);
+                    cpu.reference.push(asked.cpu_per_gigabyte);
+                }
             }
         }
     }
-    Ok(vec![first_byte, throughput, requests, amplification])
+    let mut rows = vec![first_byte, throughput, requests, amplification];
+    if !distance.bounded {
+        rows.extend([of_proxy, cpu]);
+    }
+    Ok(rows)
 }
 
 /// A cold GET that cost more than one request: whoever looks for the reason wants to see them.

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! nginx as the raw reference: one process, static files, sendfile.
+//! nginx as the raw reference: one process, which serves static files by sendfile, or passes on
+//! what another server sends.
 
 use std::{fs, net::SocketAddr, path::Path, process::Command, time::Duration};
 
@@ -22,9 +23,24 @@ pub struct Nginx {
 impl Nginx {
     /// Serves the files of `root`; its own files go to `folder`.
     pub fn start(root: &Path, folder: &Path) -> Result<Self> {
+        Self::run(folder, "", &format!("root {};", root.display()))
+    }
+
+    /// Passes requests on to the server at `to` and its replies back, as they come: no cache, no
+    /// buffers on disk, connections kept. The host that was asked for is passed on too, for
+    /// signatures cover it.
+    pub fn passing_on(to: SocketAddr, folder: &Path) -> Result<Self> {
+        let upstream = format!("upstream store {{ server {to}; keepalive 64; }}");
+        let location = "location / { proxy_pass http://store; proxy_http_version 1.1; \
+             proxy_set_header Connection \"\"; proxy_set_header Host $http_host; \
+             proxy_buffering off; proxy_cache off; }";
+        Self::run(folder, &upstream, location)
+    }
+
+    fn run(folder: &Path, beside: &str, inside: &str) -> Result<Self> {
         let address = free_address()?;
         let config = folder.join("nginx.conf");
-        fs::write(&config, configuration(root, folder, address))?;
+        fs::write(&config, configuration(folder, address, (beside, inside)))?;
         let mut command = Command::new(BINARY);
         command.arg("-p").arg(folder).arg("-c").arg(&config);
         let mut server = Server::start("nginx", &mut command, folder)
@@ -35,8 +51,8 @@ impl Nginx {
 }
 
 /// Master and worker in one process, so that its CPU time is one figure.
-fn configuration(root: &Path, folder: &Path, address: SocketAddr) -> String {
-    let (root, folder) = (root.display(), folder.display());
+fn configuration(folder: &Path, address: SocketAddr, (beside, inside): (&str, &str)) -> String {
+    let folder = folder.display();
     format!(
         "daemon off; master_process off; worker_processes 1; user root;\n\
          pid {folder}/nginx.pid; error_log {folder}/nginx-error.log;\n\
@@ -48,7 +64,8 @@ fn configuration(root: &Path, folder: &Path, address: SocketAddr) -> String {
            client_body_temp_path {folder}/t1; proxy_temp_path {folder}/t2;\n\
            fastcgi_temp_path {folder}/t3; uwsgi_temp_path {folder}/t4;\n\
            scgi_temp_path {folder}/t5;\n\
-           server {{ listen {address}; root {root}; }}\n\
+           {beside}\n\
+           server {{ listen {address}; {inside} }}\n\
          }}\n"
     )
 }
