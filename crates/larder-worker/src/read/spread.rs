@@ -20,6 +20,9 @@ use crate::miss::Attachment;
 pub(crate) const PART: u64 = 4 << 20;
 /// Parts that lie further ahead of the reader than this are not begun: the disk may be slower.
 const AHEAD_MAX: u64 = 32 * PART;
+/// Parts that one walk has begun and not come to: what pauses for the disk holds its place at the
+/// store.
+const HELD_MAX: usize = 16;
 
 /// The parts that a walk has begun ahead of where it is.
 #[derive(Debug, Default)]
@@ -104,7 +107,10 @@ impl Walk {
             return;
         }
         let limit = wanted_end.min(self.rest.start.saturating_add(AHEAD_MAX));
-        while self.spread.arranged_to < limit && self.may_spread() {
+        while self.spread.arranged_to < limit
+            && self.spread.held.len() < HELD_MAX
+            && self.may_spread()
+        {
             let from = self.spread.arranged_to.max(self.followed_to());
             let Some(gap) = self.next_gap(ByteRange::new(from, limit.max(from))) else {
                 self.spread.arranged_to = limit;
