@@ -70,13 +70,13 @@ impl State {
         let more = Some(Wanted::To(self.stop));
         match self.room() {
             _ if self.reached >= self.stop => Some(Wanted::No),
-            _ if self.reached < ahead_to && !self.refused => more,
             // A page that has begun is finished, also when its reader has what it wanted of it:
             // half a page can't be kept, and its rest is on the way.
             _ if !self.reached.is_multiple_of(PAGE_SIZE) => more,
-            Some(0) => None,
             // What readers hold who are yet to come must leave memory to those who are here.
             Some(_) if short && self.holds == self.readers.len() => None,
+            _ if self.reached < ahead_to && !self.refused => more,
+            Some(0) => None,
             Some(_) => more,
             None => Some(Wanted::No),
         }

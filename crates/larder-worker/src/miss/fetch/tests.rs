@@ -180,6 +180,13 @@ async fn what_is_held_waits_for_its_reader_and_leaves_memory_to_others() {
     let all = Some(Wanted::To(u64::from(PAGES) * PAGE_SIZE));
     assert_eq!(bench.fetch.wanted_now(false), all);
     assert_eq!(bench.fetch.wanted_now(true), None, "memory is short");
+    let (content, range) = ((ContentId(2), PAGE_SIZE), ByteRange::new(0, PAGE_SIZE));
+    let priority = Priority::new(Class::Foreground);
+    let ahead = Arc::new(Fetch::new(content, range, PAGE_SIZE, priority));
+    let holds = ahead.hold(Class::Foreground);
+    assert_eq!(ahead.wanted_now(true), None, "also where it may run ahead");
+    drop(holds);
+    assert_eq!(ahead.wanted_now(true), Some(Wanted::To(PAGE_SIZE)), "it waits for nobody");
     let page = bench.bring();
     bench.settle(page, PutOutcome::Kept);
     assert!(bench.covers(0), "its reader need not ask the disk");
