@@ -237,8 +237,12 @@ impl Queues {
         let target = self.window_target(held);
         // As if what room is made for were in already.
         let next = held / self.count().max(1) as u64;
+        // So many of the main part were seen pinned; where all are, the window has to give.
+        let mut pinned = 0;
         for step in 0..STEPS_MAX {
-            let (newcomer, resident) = (self.window.oldest, self.oldest_of_main());
+            let all_pinned = pinned >= self.probation.count + self.protected.count;
+            let resident = if all_pinned { NONE } else { self.oldest_of_main() };
+            let newcomer = self.window.oldest;
             if newcomer == NONE && resident == NONE {
                 return None;
             }
@@ -249,6 +253,7 @@ impl Queues {
                 // Somebody reads it right now. It moves on, or it would hide all others behind it.
                 let queue = if from_main { Queue::Protected } else { Queue::Probation };
                 self.requeue(nodes, oldest, queue);
+                pinned += usize::from(from_main);
             } else if from_main || step >= STEPS_FAIR {
                 return Some(Slot(oldest));
             } else {
@@ -257,6 +262,7 @@ impl Queues {
                     Verdict::Passes => self.pass_on(nodes, newcomer),
                     Verdict::Displaces if is_pinned(Slot(resident)) => {
                         self.requeue(nodes, resident, Queue::Protected);
+                        pinned += 1;
                     }
                     Verdict::Displaces => {
                         self.pass_on(nodes, newcomer);
