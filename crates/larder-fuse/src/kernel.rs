@@ -152,9 +152,8 @@ impl Filesystem for Kernel {
                 match backing {
                     Some(backing) => {
                         desk.count(PASSTHROUGH, "ok");
-                        let counting = tree.count_passthrough(number.0);
+                        desk.behind(tree.count_passthrough(number.0));
                         reply.opened_passthrough(number, flags, &backing.id);
-                        desk.behind(counting);
                     }
                     // An inode is one version, so what the kernel holds of it is always right.
                     None => reply.opened(number, flags | FopenFlags::FOPEN_KEEP_CACHE),
