@@ -141,10 +141,7 @@ impl Filesystem for Kernel {
         let direct = OFlags::from_bits_retain(flags.0.cast_unsigned()).contains(OFlags::DIRECT);
         let bypass = if direct { Bypass::Unwanted } else { Bypass::Wanted };
         let (tree, desk) = (Arc::clone(&self.tree), Arc::clone(&self.desk));
-        let work = async move {
-            let opening = tree.open(ino.0, bypass).await?;
-            Ok((tree, opening))
-        };
+        let work = async move { Ok((Arc::clone(&tree), tree.open(ino.0, bypass).await?)) };
         self.desk.answer(OPEN, work, move |result| match result {
             Ok((tree, opening)) => {
                 let (number, backing) = tree.opened(opening, |file| reply.open_backing(file));
