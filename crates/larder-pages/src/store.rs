@@ -255,6 +255,12 @@ impl PageStore {
         }
     }
 
+    /// Whether so much waits for the disks that who can wait should: soon pages are not kept.
+    #[must_use]
+    pub fn is_behind(&self) -> bool {
+        self.shelf.queue.is_half_full()
+    }
+
     /// Reads these pages again and drops those that fail their checksum; returns how many.
     ///
     /// # Errors

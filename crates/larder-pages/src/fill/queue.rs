@@ -247,6 +247,11 @@ impl Queue {
         self.state().bytes > 0
     }
 
+    /// Whether half of what may wait does.
+    pub(crate) fn is_half_full(&self) -> bool {
+        self.state().bytes > self.bytes_max / 2
+    }
+
     /// Whether nothing more comes in.
     pub(crate) fn is_closed(&self) -> bool {
         self.state().closed

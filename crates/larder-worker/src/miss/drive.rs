@@ -3,7 +3,8 @@
 //! the page store behind.
 //!
 //! A reader never waits for the disk, and what the page store has no room for is not kept. A job is
-//! there to have it kept, so while nobody reads it goes at the disk's pace.
+//! there to have it kept, so while nobody reads and the page store is behind it goes at the disk's
+//! pace.
 //!
 //! A body that breaks is continued at the byte reached, in the same version, a few times; a request
 //! that gets no answer is not repeated here, for the store's layers have done that. Memory is
@@ -152,7 +153,7 @@ impl Worker {
         let mut pace = Pace::default();
         let mut disk_moves = true;
         loop {
-            if disk_moves && fetch.outruns_disk() {
+            if disk_moves && fetch.can_wait_for_disk() && self.pages.is_behind() {
                 pace.pause();
                 stream.pause(self.clock.elapsed());
                 intake.release();
@@ -207,7 +208,7 @@ impl Worker {
     /// Waits until the disk has caught up with a job; `false` when it takes nothing.
     async fn disk_catches_up(&self, fetch: &Fetch) -> bool {
         tokio::select! {
-            () = fetch.disk_catches_up() => true,
+            () = fetch.disk_catches_up(|| !self.pages.is_behind()) => true,
             () = self.clock.sleep(DISK_WAIT_MAX) => false,
         }
     }

@@ -140,8 +140,9 @@ fn flip_a_byte_of_each_page(directory: &std::path::Path) {
 /// What a load brings is to be kept, so it goes at the disk's pace.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_load_does_not_outrun_the_disk() {
-    let kitchen = Kitchen::new(Recipe { fill_queue: 4 << 20, ..Recipe::default() });
-    *kitchen.store.chunk_max.lock().unwrap() = 256 << 10;
+    // Half of it is what a load fills; each of its streams may add a chunk and a page to that.
+    let kitchen = Kitchen::new(Recipe { fill_queue: 9 << 20, ..Recipe::default() });
+    *kitchen.store.chunk_max.lock().unwrap() = 64 << 10;
     kitchen.put("large", &noise(96 << 20, 1));
     let load = || kitchen.worker.load(LoadRequest { path: path("large") });
     let loaded = load().await.unwrap();

@@ -37,9 +37,6 @@ use self::state::{Slot, State};
 const WINDOW: u64 = 8 << 20;
 /// A fetch that waits for its readers goes on when it has this much room.
 const ROOM_MIN: u64 = 512 << 10;
-/// Pages of one job's fetch that may wait for the disk. So a few loads at full width leave most of
-/// the page store's queue to readers.
-const UNSETTLED_MAX: u32 = 16;
 /// How much arrives between two looks at what is held up behind a slow page.
 const THIN_STEP: u64 = 2 << 20;
 /// A fetch is cut at least so far ahead of what it has reached: it runs so far anyway.
@@ -284,15 +281,17 @@ impl Fetch {
         self.until(|state| state.end.is_some() && drained(state)).await;
     }
 
-    /// Whether a job's fetch brings more than the disk takes; a reader does not wait for that.
-    pub(crate) fn outruns_disk(&self) -> bool {
-        self.priority.class() == Class::Bulk && self.state().unsettled > UNSETTLED_MAX
+    /// Whether this is a job's, and the disk has yet to take pages of it. A reader does not wait
+    /// for that.
+    pub(crate) fn can_wait_for_disk(&self) -> bool {
+        self.priority.class() == Class::Bulk && self.state().unsettled > 0
     }
 
-    /// Waits until it does not, or a reader has joined.
-    pub(crate) async fn disk_catches_up(&self) {
+    /// Waits until the disk has taken the pages that have come, or enough of all pages, or until
+    /// a reader has joined.
+    pub(crate) async fn disk_catches_up(&self, enough: impl Fn() -> bool) {
         tokio::select! {
-            () = self.until(|state| state.unsettled <= UNSETTLED_MAX) => {}
+            () = self.until(|state| state.unsettled == 0 || enough()) => {}
             () = self.priority.raised() => {}
         }
     }

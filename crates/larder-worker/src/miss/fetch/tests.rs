@@ -112,23 +112,23 @@ async fn a_job_waits_for_the_disk_until_a_reader_joins() {
     let mut bench = Bench::of(Class::Bulk);
     let fetch = Arc::clone(&bench.fetch);
     let _job = fetch.attach(0, Class::Bulk);
-    let first = bench.bring();
-    while bench.brought < UNSETTLED_MAX {
-        bench.bring();
-    }
-    assert!(!fetch.outruns_disk());
-    bench.bring();
-    assert!(fetch.outruns_disk());
-    let mut waiting = std::pin::pin!(fetch.disk_catches_up());
+    assert!(!fetch.can_wait_for_disk(), "nothing has come");
+    let pages = [bench.bring(), bench.bring()];
+    assert!(fetch.can_wait_for_disk());
+    let mut waiting = std::pin::pin!(fetch.disk_catches_up(|| false));
     assert!(futures::poll!(&mut waiting).is_pending());
-    bench.settle(first, PutOutcome::Kept);
-    assert!(futures::poll!(&mut waiting).is_ready(), "the disk has taken one");
+    bench.settle(pages[0], PutOutcome::Kept);
+    assert!(futures::poll!(&mut waiting).is_pending());
+    bench.settle(pages[1], PutOutcome::Kept);
+    assert!(futures::poll!(&mut waiting).is_ready(), "the disk has taken all");
     bench.bring();
-    let mut waiting = std::pin::pin!(fetch.disk_catches_up());
+    let mut enough = std::pin::pin!(fetch.disk_catches_up(|| true));
+    assert!(futures::poll!(&mut enough).is_ready(), "the page store is not behind any more");
+    let mut waiting = std::pin::pin!(fetch.disk_catches_up(|| false));
     assert!(futures::poll!(&mut waiting).is_pending());
     let _reader = fetch.attach(0, Class::Foreground);
     assert!(futures::poll!(&mut waiting).is_ready(), "somebody reads");
-    assert!(!fetch.outruns_disk());
+    assert!(!fetch.can_wait_for_disk());
 }
 
 #[test]
