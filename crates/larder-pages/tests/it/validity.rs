@@ -59,7 +59,7 @@ fn it_ends_when_others_need_the_room() {
             // They come back, so that they were read more often than it.
             for name in (0..3).flat_map(|_| 2..200) {
                 put(store, name, 0, 3 * PAGE_SIZE);
-                store.get(content(name), 3 * PAGE_SIZE, ByteRange { start: 0, end: 1 });
+                drop(store.get(content(name), 3 * PAGE_SIZE, ByteRange { start: 0, end: 1 }));
             }
             assert_eq!(store.presence(content(1), length).pages, 0, "it went");
         });
