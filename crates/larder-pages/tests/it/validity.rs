@@ -56,8 +56,8 @@ fn it_ends_when_others_need_the_room() {
     for length in LENGTHS {
         ends(length, |_, store| {
             // Whichever goes, each content's end is told by a group of contents.
-            // They come back, so that they were read more often than it.
-            for name in (0..3).flat_map(|_| 2..200) {
+            // They come back soon, so that they were read more often than it.
+            for name in (2..200).flat_map(|name| (2..=name).rev().take(3)) {
                 put(store, name, 0, 3 * PAGE_SIZE);
                 drop(store.get(content(name), 3 * PAGE_SIZE, ByteRange { start: 0, end: 1 }));
             }
