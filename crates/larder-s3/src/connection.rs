@@ -18,7 +18,7 @@ use tokio::io::AsyncWriteExt;
 
 use crate::{
     answer::Answerer,
-    by_hyper::{self, Until},
+    by_hyper,
     ending::Ending,
     front::{Front, Judge, PlainRead},
     plain::{Exchange, poll_receive},
@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// Bytes of a plain read's head at most; a longer one is hyper's, which takes more.
-const HEAD_MAX: usize = 8 * 1024;
+pub(crate) const HEAD_MAX: usize = 8 * 1024;
 
 /// What the connections of a face share.
 #[derive(Debug, Clone)]
@@ -60,7 +60,7 @@ impl Connection {
     pub(crate) async fn run(mut self, mut socket: Socket) {
         let mut received = BytesMut::with_capacity(HEAD_MAX);
         loop {
-            let until = match self.front(&received) {
+            match self.front(&received) {
                 Front::Partial if received.len() < HEAD_MAX => {
                     if self.receive(&mut socket, &mut received).await.is_err() {
                         break;
@@ -73,31 +73,29 @@ impl Connection {
                         return;
                     }
                     received.advance(read.length);
-                    self.quiet_since = self.common.clock.elapsed();
-                    if self.ending.is_here() {
-                        break;
-                    }
-                    continue;
                 }
-                Front::Single => Until::Reply,
-                Front::Partial | Front::Foreign => Until::End,
-            };
-            let shared = (&self.common.builder, &self.common.answerer);
-            let served = by_hyper::serve(shared, (socket, received), until, &mut self.ending).await;
-            match served {
-                Ok(back) => (socket, received) = back,
-                Err(error) => {
-                    tracing::debug!(%error, "s3 connection ended early");
+                Front::Single(length) => {
+                    let head = received.split_to(length);
+                    let lent = (socket, head, received);
+                    let shared = (&self.common.builder, &self.common.answerer);
+                    match by_hyper::one(shared, lent, &mut self.ending).await {
+                        Some(back) => (socket, received) = back,
+                        None => return,
+                    }
+                }
+                Front::Partial | Front::Foreign => {
+                    let shared = (&self.common.builder, &self.common.answerer);
+                    by_hyper::all(shared, (socket, received), &mut self.ending).await;
                     return;
                 }
             }
-            if until == Until::End {
+            if self.ending.is_here() {
                 break;
             }
             self.quiet_since = self.common.clock.elapsed();
         }
         if let Err(error) = socket.shutdown().await {
-            tracing::debug!(%error, "s3 connection ended early");
+            tracing::debug!(%error, "s3 connection can't be shut down");
         }
     }
 

@@ -43,8 +43,8 @@ pub(crate) enum Front {
     Partial,
     /// A plain read, to be answered at once.
     Plain(PlainRead),
-    /// One request, behind which the connection goes on.
-    Single,
+    /// One request without a body, behind which the connection goes on; so many bytes.
+    Single(usize),
     /// Something after which nobody knows: it and all that follows is hyper's.
     Foreign,
 }
@@ -88,7 +88,7 @@ impl Judge<'_> {
             return Front::Foreign;
         }
         let plain = self.plain(method, target, &fields);
-        plain.map_or(Front::Single, |plain| Front::Plain(PlainRead { length, ..plain }))
+        plain.map_or(Front::Single(length), |plain| Front::Plain(PlainRead { length, ..plain }))
     }
 
     fn plain(&self, method: &str, target: &str, fields: &Lines<'_>) -> Option<PlainRead> {
@@ -189,7 +189,8 @@ mod tests {
             "x-amz-security-token: not signed",
             "x-amz-server-side-encryption-customer-algorithm: AES256",
         ] {
-            assert_eq!(with(line), Front::Single, "{line}");
+            let length = EXAMPLE.len() + line.len() + 2;
+            assert_eq!(with(line), Front::Single(length), "{line}");
         }
         for (old, new) in [
             ("GET", "HEAD"),
@@ -201,7 +202,9 @@ mod tests {
             ("20130524T000000Z", "20130525T000000Z"),
             ("Authorization: AWS4-HMAC-SHA256", "x: "),
         ] {
-            assert_eq!(front(&EXAMPLE.replacen(old, new, 1)), Front::Single, "{new}");
+            let head = EXAMPLE.replacen(old, new, 1);
+            let single = Front::Single(head.len());
+            assert_eq!(front(&format!("{head}{EXAMPLE}")), single, "{new}");
         }
     }
 

@@ -130,7 +130,65 @@ async fn all_kinds_sent_at_once() {
     for (request, status) in mixture {
         let reply = patiently(connection.receive(request.method)).await.expect("a reply");
         assert_eq!(reply.status, status, "{} {}", request.method, request.path);
+        assert_eq!(reply.header("connection"), "", "{} {}", request.method, request.path);
     }
+}
+
+/// Sends all at once, then reads replies until the connection ends; theirs are the statuses.
+async fn statuses(stage: &Stage, requests: &[(Request, u16)]) -> Vec<u16> {
+    let mut connection = Connection::open(stage.address).await;
+    let wire: Vec<u8> = requests.iter().flat_map(|(request, _)| request.to_wire("x")).collect();
+    connection.stream.get_mut().write_all(&wire).await.unwrap();
+    let mut statuses = Vec::new();
+    for (request, _) in requests {
+        let Some(reply) = patiently(connection.receive(request.method)).await else { break };
+        statuses.push(reply.status);
+    }
+    assert!(patiently(connection.receive("GET")).await.is_none(), "it ended");
+    statuses
+}
+
+#[tokio::test]
+async fn a_body_is_never_taken_for_requests() {
+    let stage = stage().await;
+    let get = Request::object("k").sign(stage.address, &Default::default());
+    let body = get.to_wire("x").repeat(200);
+    let put = Request { body, ..Request::new("PUT", "/lake/x") };
+    for before in mixture(&stage) {
+        let expected = before.1;
+        let requests = [before, (put.clone(), 403), (get.clone(), 200)];
+        assert_eq!(statuses(&stage, &requests).await, [expected, 403]);
+    }
+}
+
+#[tokio::test]
+async fn the_end_asked_for_behind_others_comes_at_once() {
+    let stage = stage().await;
+    let close = Request::object("k").with("connection", "close");
+    let close = (close.sign(stage.address, &Default::default()), 200);
+    for before in mixture(&stage) {
+        let expected = before.1;
+        let requests = [before.clone(), close.clone(), before];
+        assert_eq!(statuses(&stage, &requests).await, [expected, 200]);
+    }
+}
+
+#[tokio::test]
+async fn a_slow_client_whose_body_is_not_read_gets_all() {
+    let stage = stage().await;
+    let length = 24 << 20;
+    stage.memory.put("big", vec![1; length]);
+    let mut connection = Connection::open(stage.address).await;
+    let request = Request::object("big").with("transfer-encoding", "chunked");
+    let mut wire = request.sign(stage.address, &Default::default()).to_wire("x");
+    wire.extend(b"5\r\nhello\r\n");
+    connection.stream.get_mut().write_all(&wire).await.unwrap();
+    stage.filesystem.clock().sleep(Duration::from_millis(300)).await;
+    let reply = patiently(connection.receive("GET")).await.expect("a reply");
+    assert_eq!(
+        (reply.status, reply.body.len(), reply.header("connection")),
+        (200, length, "close")
+    );
 }
 
 #[tokio::test]
