@@ -5,7 +5,8 @@
 //! bytes are read from where they were, each compared with a checksum, and afterwards the page
 //! store's own word ([`Validity`]) says whether they were still in their place. If not, or if
 //! anything else is odd, the read goes the usual way, as if there were no window. The worker ends
-//! what is valid once a second even where nothing changes, so that it knows what is being read.
+//! what is valid once a second even where nothing changes, and a page is read through a window only
+//! when it was asked for since: so the worker hears of each page that is read, once a second.
 //!
 //! A window's file is not kept open by it: a file that was evicted gives its blocks back at once.
 //!
@@ -14,7 +15,10 @@
 
 use std::{
     fs::File,
-    sync::{Arc, Weak},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use larder_core::{
@@ -47,7 +51,16 @@ pub(crate) struct Window {
     range: ByteRange,
     checksums: Box<[u32]>,
     validity: Option<Validity>,
+    /// A bit for each page that somebody has asked for while this was valid.
+    asked: Arc<AtomicU64>,
     pub(crate) blocks: Arc<Blocks>,
+}
+
+/// The bits of the pages of `part` in their window.
+fn bits(part: ByteRange) -> u64 {
+    let first = part.start % WINDOW / PAGE_SIZE;
+    let count = (part.end - 1) / PAGE_SIZE - part.start / PAGE_SIZE + 1;
+    (u64::MAX >> (u64::from(EXTENT_PAGES) - count.min(u64::from(EXTENT_PAGES)))) << first
 }
 
 impl Window {
@@ -61,7 +74,8 @@ impl Window {
         let Some(validity) = self.validity.as_ref().filter(|validity| validity.holds()) else {
             return false;
         };
-        if !self.range.contains(part) {
+        let wanted = if self.range.contains(part) { bits(part) } else { return false };
+        if self.asked.load(Ordering::Relaxed) & wanted != wanted {
             return false;
         }
         let Some(file) = self.file.upgrade() else { return false };
@@ -122,8 +136,11 @@ impl Windows {
             return None;
         }
         let place = Place { content, window };
-        let known = self.cache.get(&place).map(|window| Arc::clone(&window.blocks));
-        let known = known.filter(|blocks| {
+        let former = self.cache.get(&place);
+        let valid = former.as_ref().filter(|it| it.validity.as_ref().is_some_and(Validity::holds));
+        let asked = valid.map_or_else(Arc::default, |former| Arc::clone(&former.asked));
+        asked.fetch_or(bits(part), Ordering::Relaxed);
+        let known = former.map(|window| Arc::clone(&window.blocks)).filter(|blocks| {
             let mut pages = (PageIndex::at(range.start).0..).zip(&extent.checksums);
             pages.all(|(page, checksum)| blocks.fits(PageIndex(page), *checksum))
         });
@@ -140,9 +157,68 @@ impl Windows {
             range,
             checksums: extent.checksums.clone(),
             validity: extent.validity.clone(),
+            asked,
             blocks,
         });
         self.cache.insert(place, Arc::clone(&window));
         Some(window)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::FileExt;
+
+    use larder_core::{FileId, Generations, Version, crc32c};
+
+    use super::*;
+
+    #[test]
+    fn a_page_is_read_here_once_it_was_asked_for() {
+        let page = usize::try_from(PAGE_SIZE).expect("small");
+        let bytes: Vec<u8> = (0..3 * page).map(|at| (at % 251) as u8).collect();
+        let file = Arc::new(tempfile::tempfile().expect("a file"));
+        file.write_all_at(&bytes, 0).expect("written");
+        let generations = Arc::new(Generations::new(1));
+        let extent = || Extent {
+            file: Arc::clone(&file),
+            offset: 0,
+            range: ByteRange::new(0, 3 * PAGE_SIZE),
+            checksums: bytes.chunks(page).map(crc32c).collect(),
+            hold: None,
+            validity: Some(generations.present(0)),
+        };
+        let windows = Windows::new(&MemoryBudget::new(64 << 20));
+        let content = ContentId::new(FileId::of_uri("file:///a"), &Version::from_etag("v"));
+        let asks = |at: u64| {
+            let part = ByteRange::new(at * PAGE_SIZE, at * PAGE_SIZE + 10);
+            windows.keep((content, 3 * PAGE_SIZE), &extent(), part).expect("kept");
+        };
+        let reads = |at: u64| {
+            let part = ByteRange::new(at * PAGE_SIZE + 5, at * PAGE_SIZE + 105);
+            let mut into = [0; 100];
+            let read = windows.get(content, 0).is_some_and(|window| window.read(part, &mut into));
+            let from = usize::try_from(part.start).expect("small");
+            assert!(!read || into == bytes[from..from + 100]);
+            read
+        };
+        asks(0);
+        assert_eq!([0, 1, 2].map(reads), [true, false, false]);
+        asks(2);
+        assert_eq!([0, 1, 2].map(reads), [true, false, true], "what was asked for stays");
+        generations.end_all();
+        assert_eq!([0, 1, 2].map(reads), [false; 3]);
+        asks(1);
+        assert_eq!([0, 1, 2].map(reads), [false, true, false], "each second anew");
+    }
+
+    #[test]
+    fn a_bit_for_each_page() {
+        let range = |start, end| ByteRange::new(WINDOW + start, WINDOW + end);
+        assert_eq!(bits(range(0, 1)), 1);
+        assert_eq!(bits(range(PAGE_SIZE - 1, PAGE_SIZE + 1)), 3);
+        assert_eq!(bits(range(2 * PAGE_SIZE, 3 * PAGE_SIZE)), 4);
+        assert_eq!(bits(range(WINDOW - 1, WINDOW)), 1 << 63);
+        assert_eq!(bits(range(0, WINDOW)), u64::MAX);
     }
 }

@@ -96,6 +96,8 @@ pub(crate) struct Catalogue {
     /// What tells readers who look no more that something left. Each change here that takes
     /// anything out ends it first.
     pub(crate) generations: Arc<Generations>,
+    /// The store closes: from now on nobody would end a generation.
+    pub(crate) closing: bool,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) clock: Clock,
 }
@@ -119,6 +121,7 @@ impl Catalogue {
             incarnations: 0,
             reads: 0,
             generations: Arc::new(Generations::new(GENERATIONS)),
+            closing: false,
             metrics,
             clock,
         }

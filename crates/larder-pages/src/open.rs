@@ -82,8 +82,8 @@ pub(crate) fn open(
     for options in given {
         let directory = Directory::new(options);
         // By another name, perhaps; what was opened before exists by now.
-        let real = fs::canonicalize(&options.path).unwrap_or_else(|_| options.path.clone());
-        if !opened.insert(real) {
+        let real = || fs::canonicalize(&options.path).unwrap_or_else(|_| options.path.clone());
+        if opened.contains(&real()) {
             let path = options.path.display();
             return Err(Error::invalid(format!(
                 "cache directory {path} is given twice, by two names"
@@ -99,6 +99,7 @@ pub(crate) fn open(
             }
             Err(error) => return Err(error),
         };
+        opened.insert(real());
         catalogue.add_lane(lane);
         directories.push(directory);
     }

@@ -89,9 +89,9 @@ impl Catalogue {
     }
 
     /// How a reader of the content who let go of its pin can tell whether it still lies there.
-    /// `None` where time alone makes it a miss.
+    /// `None` where time alone makes it a miss, and once the store closes.
     pub(crate) fn validity(&self, content: ContentId, class: ClassNumber) -> Option<Validity> {
-        let lasts = self.classes.rule(class).ttl.is_none();
+        let lasts = self.classes.rule(class).ttl.is_none() && !self.closing;
         lasts.then(|| self.generations.present(content.0 as u64))
     }
 

@@ -14,11 +14,13 @@ pub(crate) struct Quota {
     used: u64,
     /// Bytes that an earlier process may have left without a record.
     unrecorded: u64,
+    /// Bytes of files of ours that can't be read now and were left where they are.
+    left: u64,
 }
 
 impl Quota {
     pub(crate) fn new(capacity: u64, unrecorded: u64) -> Self {
-        Self { capacity, limit: capacity, used: 0, unrecorded: unrecorded.min(capacity) }
+        Self { capacity, limit: capacity, used: 0, unrecorded: unrecorded.min(capacity), left: 0 }
     }
 
     pub(crate) fn capacity(&self) -> u64 {
@@ -39,6 +41,7 @@ impl Quota {
         self.capacity = capacity;
         self.limit = capacity;
         self.unrecorded = unrecorded.min(capacity);
+        self.left = 0;
     }
 
     /// Whether others have taken so much of the file system that nothing is left for us.
@@ -48,7 +51,7 @@ impl Quota {
 
     /// Takes `bytes` if that stays within the limit.
     pub(crate) fn try_take(&mut self, bytes: u64) -> bool {
-        let fits = self.used + self.unrecorded + bytes <= self.limit;
+        let fits = self.used + self.left + self.unrecorded + bytes <= self.limit;
         if fits {
             self.used += bytes;
         }
@@ -72,12 +75,17 @@ impl Quota {
     /// Whether evicting can make room for `bytes`. It cannot while most of the directory may be
     /// taken by what nobody knows: waiting for that to be reconciled beats evicting all else.
     pub(crate) fn can_make_room(&self, bytes: u64) -> bool {
-        self.unrecorded <= self.limit / 2 && self.unrecorded + bytes <= self.limit
+        self.unrecorded <= self.limit / 2 && self.left + self.unrecorded + bytes <= self.limit
+    }
+
+    /// A file of so many bytes stays on disk until the next start, and nothing is known of it.
+    pub(crate) fn leave(&mut self, bytes: u64) {
+        self.left += bytes;
     }
 
     /// Whether more is taken than allowed, as after a start with a smaller capacity.
     pub(crate) fn is_over(&self) -> bool {
-        self.used > self.limit
+        self.used + self.left > self.limit
     }
 
     /// What lies on disk is not what the records say.
@@ -96,7 +104,7 @@ impl Quota {
         if !self.can_make_room(0) {
             return 0;
         }
-        self.limit.saturating_sub(self.used + self.unrecorded).max(self.limit / 64)
+        self.limit.saturating_sub(self.used + self.left + self.unrecorded).max(self.limit / 64)
     }
 
     /// The file system was full although `bytes` more were allowed: others use it too.
@@ -131,5 +139,17 @@ mod tests {
         assert!(quota.try_take(16));
         quota.disk_was_fine(160);
         assert!(quota.try_take(10) && !quota.try_take(1));
+    }
+
+    #[test]
+    fn what_was_left_takes_room() {
+        let mut quota = Quota::new(100, 0);
+        quota.leave(40);
+        assert!(quota.try_take(60) && !quota.try_take(1) && !quota.is_over());
+        assert!(quota.can_make_room(60) && !quota.can_make_room(61));
+        quota.leave(1);
+        assert!(quota.is_over(), "so something is evicted");
+        quota.reopen(100, 0);
+        assert!(quota.try_take(40), "counted anew at the next start");
     }
 }

@@ -134,7 +134,10 @@ impl Shelf {
     /// Nothing is served or changed any more.
     pub(crate) fn set_closed(&self) {
         self.closed.store(true, Ordering::Release);
-        self.catalogue().generations.end_all();
+        let mut catalogue = self.catalogue();
+        catalogue.closing = true;
+        catalogue.generations.end_all();
+        drop(catalogue);
         self.loaded.notify_all();
     }
 

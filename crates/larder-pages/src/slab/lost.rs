@@ -4,10 +4,10 @@
 //!
 //! What will never be read again is unlinked, so that its room is free and the next start does not
 //! meet it. What may be only of this moment (too many open files, no memory), or is none of ours,
-//! stays where it is; its name is not given to another slab. Only an error that says that nothing
+//! stays where it is: its name is not given to another slab, and its room to nobody. Only an error that says that nothing
 //! can be changed there (a disk that is gone or read-only) is one of the whole directory.
 
-use std::{fs, io, time::Duration};
+use std::{fs, io, os::unix::fs::MetadataExt, time::Duration};
 
 use rustix::io::Errno;
 
@@ -85,9 +85,16 @@ pub(super) fn leave(
     if fate == Fate::OfTheDisk {
         return Err(error);
     }
-    shelf.catalogue().smalls.note_name(directory, name);
     let root = shelf.root(directory);
     let path = file::path(root, name);
+    {
+        let mut catalogue = shelf.catalogue();
+        catalogue.smalls.note_name(directory, name);
+        if matches!(fate, Fate::Passing | Fate::Foreign) {
+            let on_disk = fs::symlink_metadata(&path).map_or(0, |found| found.blocks() * 512);
+            catalogue.lane(directory).quota.leave(on_disk);
+        }
+    }
     let unlinked = fate == Fate::Damaged;
     tracing::warn!(
         slab = %path.display(), %error, unlinked,

@@ -61,8 +61,9 @@ impl Worker {
         Ok(ReadReply { head, body: walk.into_body() })
     }
 
-    /// Reads of resident pages that a client did without asking. The advisor hears of a page only
-    /// when it is asked for: what a reader has at hand is read from no cache of whatever size.
+    /// Reads of resident pages that a client did without asking, for it had asked for the same
+    /// pages within a second. The advisor does not hear of them: no cache of whatever size would
+    /// have missed them.
     pub(crate) fn count_repeated(&self, repeated: &RepeatedReads) {
         // A mount that is gone counts no more.
         let Ok(mount) = self.mounts.get(&repeated.mount) else { return };
