@@ -107,15 +107,21 @@ impl Catalogue {
         }
     }
 
-    /// What should leave `directory` next; it stays until [`Catalogue::evict`] or its like.
-    pub(crate) fn candidate(&mut self, directory: LaneIndex) -> Option<Candidate> {
+    /// What should leave `directory` next; it stays until [`Catalogue::evict`] or its like. The
+    /// segment that room is made for goes last, if it is here already.
+    pub(crate) fn candidate(
+        &mut self,
+        directory: LaneIndex,
+        growing: Option<IndexKey>,
+    ) -> Option<Candidate> {
+        let growing = growing.and_then(|key| self.slot_of(key)).map(Slot);
         let lanes = self.classes.by_turn(directory, |lane| self.policy.weight(lane));
         let mut kept_by_pins = None;
         for (class, lane) in lanes {
             if !self.classes.may_lose(class, 1) && !self.all_goes(directory) {
                 continue;
             }
-            let Some(slot) = self.victim(lane) else { continue };
+            let Some(slot) = self.victim(lane, growing) else { continue };
             if self.classes.may_lose(class, self.loss(slot)) {
                 return Some(self.as_candidate(slot));
             }
@@ -132,12 +138,13 @@ impl Catalogue {
     }
 
     /// What should leave these queues next.
-    fn victim(&mut self, lane: LaneIndex) -> Option<Slot> {
+    fn victim(&mut self, lane: LaneIndex, growing: Option<Slot>) -> Option<Slot> {
         let (segments, smalls) = (&self.segments, &self.smalls);
-        self.policy.victim(lane, |slot| match slot.as_small() {
+        let is_pinned = |slot: Slot| match slot.as_small() {
             Some(number) => smalls.is_held(Number(number)),
             None => segments[slot.0 as usize].pins > 0,
-        })
+        };
+        self.policy.victim(lane, is_pinned, growing)
     }
 
     /// What a class loses at most when this is evicted: a small file may take those of its class
@@ -157,13 +164,19 @@ impl Catalogue {
     }
 
     /// What a class should lose next for its own quota, wherever most of it lies. A directory whose
-    /// slabs are being read loses nothing: what lies there is not all known yet.
-    pub(crate) fn candidate_of(&mut self, class: ClassNumber) -> Option<Candidate> {
+    /// slabs are being read loses nothing: what lies there is not all known yet. The segment that
+    /// room is made for goes last.
+    pub(crate) fn candidate_of(
+        &mut self,
+        class: ClassNumber,
+        growing: Option<IndexKey>,
+    ) -> Option<Candidate> {
+        let growing = growing.and_then(|key| self.slot_of(key)).map(Slot);
         let is_ready = |directory: LaneIndex| !self.lanes[usize::from(directory.0)].loading;
         let lanes = self.classes.lanes(class).filter(|(directory, _)| is_ready(*directory));
         let mut lanes: Vec<LaneIndex> = lanes.map(|(_, lane)| lane).collect();
         lanes.sort_by_key(|lane| std::cmp::Reverse(self.policy.weight(*lane)));
-        let slot = lanes.into_iter().find_map(|lane| self.victim(lane))?;
+        let slot = lanes.into_iter().find_map(|lane| self.victim(lane, growing))?;
         Some(self.as_candidate(slot))
     }
 

@@ -113,7 +113,7 @@ fn trim(shelf: &Shelf, class: ClassNumber, over: Over) {
         let still = shelf.catalogue().classes.over_quota().contains(&(class, over));
         let dropped = still
             && match over {
-                Over::Bytes => shelf.evict_one_of(class),
+                Over::Bytes => shelf.evict_one_of(class, None),
                 Over::Files => drop_one_file(shelf, class),
             };
         if !dropped || shelf.queue.is_closed() {
@@ -125,7 +125,7 @@ fn trim(shelf: &Shelf, class: ClassNumber, over: Over) {
 /// Drops the content of a class that should go next, whole; `false` when there is none.
 pub(crate) fn drop_one_file(shelf: &Shelf, class: ClassNumber) -> bool {
     let mut catalogue = shelf.catalogue();
-    let key = match catalogue.candidate_of(class) {
+    let key = match catalogue.candidate_of(class, None) {
         None => return false,
         Some(Candidate::Small(number)) => {
             let freeing = catalogue.evict_alone(number);

@@ -111,7 +111,7 @@ pub(crate) fn run(shelf: &Shelf) {
 
 /// Evicts what is above the limit, as after a start with a smaller capacity.
 fn shrink(shelf: &Shelf, directory: LaneIndex) {
-    while shelf.catalogue().lane(directory).quota.is_over() && shelf.evict_one(directory) {}
+    while shelf.catalogue().lane(directory).quota.is_over() && shelf.evict_one(directory, None) {}
 }
 
 /// Compares the files of a directory with the records where that is due and nobody does it yet.

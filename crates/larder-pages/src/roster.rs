@@ -291,7 +291,7 @@ fn drop_some(shelf: &Shelf, lane: LaneIndex) {
         if !draining || enough {
             return;
         }
-        if !shelf.drop_some_slab(lane) && !shelf.evict_one(lane) {
+        if !shelf.drop_some_slab(lane) && !shelf.evict_one(lane, None) {
             return;
         }
     }

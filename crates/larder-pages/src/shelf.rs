@@ -226,16 +226,17 @@ impl Shelf {
     }
 
     /// Evicts one segment or small file of `directory`; `false` when there is none that can go.
-    pub(crate) fn evict_one(&self, directory: LaneIndex) -> bool {
-        let candidate = self.catalogue().candidate(directory);
+    /// The segment that room is made for goes last.
+    pub(crate) fn evict_one(&self, directory: LaneIndex, growing: Option<IndexKey>) -> bool {
+        let candidate = self.catalogue().candidate(directory, growing);
         candidate.inspect(|candidate| self.evict(*candidate)).is_some()
     }
 
     /// Evicts one segment or small file of a class, wherever it lies, and nothing else; `false`
-    /// when there is none that can go.
-    pub(crate) fn evict_one_of(&self, class: ClassNumber) -> bool {
+    /// when there is none that can go. The segment that room is made for goes last.
+    pub(crate) fn evict_one_of(&self, class: ClassNumber, growing: Option<IndexKey>) -> bool {
         let mut catalogue = self.catalogue();
-        let Some(candidate) = catalogue.candidate_of(class) else { return false };
+        let Some(candidate) = catalogue.candidate_of(class, growing) else { return false };
         let Candidate::Small(number) = candidate else {
             drop(catalogue);
             self.evict(candidate);

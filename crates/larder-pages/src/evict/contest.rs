@@ -154,7 +154,7 @@ impl Miniature {
         }
         let more = if known.is_some() { 0 } else { u64::from(weight) };
         while self.queues.weight() + more > capacity {
-            if !self.evict_one() {
+            if !self.evict_one(known) {
                 break;
             }
         }
@@ -174,9 +174,9 @@ impl Miniature {
         self.queues.admit(&mut self.nodes, slot, (hash, weight));
     }
 
-    fn evict_one(&mut self) -> bool {
+    fn evict_one(&mut self, growing: Option<Slot>) -> bool {
         let Self { queues, nodes, .. } = self;
-        let Some(slot) = queues.victim(nodes, |_| false) else { return false };
+        let Some(slot) = queues.victim(nodes, |_| false, growing) else { return false };
         let hash = self.names[slot.0 as usize];
         queues.evicted(nodes, slot, hash);
         self.slots.remove(&hash);
@@ -196,7 +196,7 @@ impl Miniature {
         });
         self.queues.rescale(capacity);
         while self.queues.weight() > capacity {
-            if !self.evict_one() {
+            if !self.evict_one(None) {
                 return;
             }
         }

@@ -161,16 +161,18 @@ impl Policy {
 
     /// The segment of `lane` that should go next. It stays where it is until
     /// [`Policy::evicted`] or [`Policy::forget`] is called, so asking twice may name it twice.
+    /// `growing` is the segment that room is made for, if it is here already: it goes last.
     pub(crate) fn victim(
         &mut self,
         lane: LaneIndex,
         is_pinned: impl Fn(Slot) -> bool,
+        growing: Option<Slot>,
     ) -> Option<Slot> {
         let lane = &mut self.lanes[lane.0 as usize];
         if let Some(contest) = &mut lane.contest {
             contest.set_capacity(lane.queues.weight());
         }
-        lane.queues.victim(&mut self.nodes, is_pinned)
+        lane.queues.victim(&mut self.nodes, is_pinned, growing)
     }
 }
 

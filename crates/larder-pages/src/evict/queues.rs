@@ -227,10 +227,13 @@ impl Queues {
         self.ghost.grow_for(self.count());
     }
 
+    /// What should go next. Where room is made for `growing` to grow, that goes only if nothing
+    /// else can: it would lose what it had for what it gets.
     pub(super) fn victim(
         &mut self,
         nodes: &mut Nodes,
         is_pinned: impl Fn(Slot) -> bool,
+        growing: Option<Slot>,
     ) -> Option<Slot> {
         self.filling = false;
         let held = self.weight();
@@ -239,17 +242,24 @@ impl Queues {
         let next = held / self.count().max(1) as u64;
         // So many of the main part were seen pinned; where all are, the window has to give.
         let mut pinned = 0;
+        let grows = |at: u32| growing == Some(Slot(at));
+        let mut spared = None;
         for step in 0..STEPS_MAX {
             let all_pinned = pinned >= self.probation.count + self.protected.count;
             let resident = if all_pinned { NONE } else { self.oldest_of_main() };
-            let newcomer = self.window.oldest;
+            let mut newcomer = self.window.oldest;
+            if newcomer != NONE && grows(newcomer) {
+                spared = growing;
+                newcomer = nodes[newcomer].newer;
+            }
             if newcomer == NONE && resident == NONE {
-                return None;
+                break;
             }
             let from_main =
                 newcomer == NONE || resident != NONE && self.window.weight + next <= target;
             let oldest = if from_main { resident } else { newcomer };
-            if is_pinned(Slot(oldest)) {
+            if is_pinned(Slot(oldest)) || grows(oldest) {
+                spared = spared.or(growing.filter(|_| grows(oldest)));
                 // Somebody reads it right now. It moves on, or it would hide all others behind it.
                 let queue = if from_main { Queue::Protected } else { Queue::Probation };
                 self.requeue(nodes, oldest, queue);
@@ -260,7 +270,8 @@ impl Queues {
                 match self.verdict(nodes, (newcomer, resident), held - target) {
                     Verdict::Goes(slot) => return Some(Slot(slot)),
                     Verdict::Passes => self.pass_on(nodes, newcomer),
-                    Verdict::Displaces if is_pinned(Slot(resident)) => {
+                    Verdict::Displaces if is_pinned(Slot(resident)) || grows(resident) => {
+                        spared = spared.or(growing.filter(|_| grows(resident)));
                         self.requeue(nodes, resident, Queue::Protected);
                         pinned += 1;
                     }
@@ -271,7 +282,7 @@ impl Queues {
                 }
             }
         }
-        None
+        spared.filter(|spared| !is_pinned(*spared))
     }
 
     /// What becomes of the oldest of the window, with the oldest of the main part, which may hold

@@ -110,7 +110,7 @@ impl Simulation {
         self.policy.halve(LANE, keep, capacity);
         self.capacity = capacity;
         while self.used > self.capacity {
-            if !self.evict_one() {
+            if !self.evict_one(None) {
                 return;
             }
         }
@@ -130,11 +130,12 @@ impl Simulation {
     fn fill(&mut self, name: u64, wanted: &Wanted, bytes: u64) {
         let cost = bytes + wanted.overhead;
         while self.used + cost > self.capacity {
-            if !self.evict_one() {
+            let growing = self.slots.get(&name).copied();
+            if !self.evict_one(growing) {
                 return;
             }
         }
-        // Making room may have taken this very segment.
+        // Where there was nothing else, making room has taken this very segment.
         let slot = match self.slots.get(&name).copied() {
             Some(slot) => slot,
             None => self.admit(name, wanted.overhead),
@@ -162,8 +163,8 @@ impl Simulation {
         slot
     }
 
-    fn evict_one(&mut self) -> bool {
-        let Some(slot) = self.policy.victim(LANE, |_| false) else { return false };
+    fn evict_one(&mut self, growing: Option<Slot>) -> bool {
+        let Some(slot) = self.policy.victim(LANE, |_| false, growing) else { return false };
         let entry = self.entries[slot.0 as usize];
         self.policy.evicted(slot, LANE, entry.name);
         self.slots.remove(&entry.name);

@@ -38,7 +38,7 @@ impl Cache {
             return true;
         }
         if (self.slots.len() as u64 + 1) * WEIGHT > self.capacity {
-            let victim = self.policy.victim(LANE, |_| false).expect("something can go");
+            let victim = self.policy.victim(LANE, |_| false, None).expect("something can go");
             let old = self.names[victim.0 as usize];
             self.policy.evicted(victim, LANE, hash(old));
             self.slots.remove(&old);
@@ -114,8 +114,26 @@ fn pinned_segments_stay_and_all_pinned_ends() {
         cache.read(name);
     }
     let only = cache.slots[&5];
-    assert_eq!(cache.policy.victim(LANE, |slot| slot != only), Some(only));
-    assert_eq!(cache.policy.victim(LANE, |_| true), None);
+    assert_eq!(cache.policy.victim(LANE, |slot| slot != only, None), Some(only));
+    assert_eq!(cache.policy.victim(LANE, |_| true, None), None);
+}
+
+#[test]
+fn what_grows_goes_only_where_nothing_else_can() {
+    let mut cache = Cache::new(64);
+    (0..64).for_each(|name| assert!(!cache.read(name)));
+    let slots: Vec<Slot> = cache.slots.values().copied().collect();
+    for growing in &slots {
+        let others = |slot: Slot| slot != *growing;
+        for _ in 0..3 {
+            let victim = cache.policy.victim(LANE, |_| false, Some(*growing));
+            assert!(victim.is_some_and(others), "{victim:?}");
+        }
+        assert_eq!(cache.policy.victim(LANE, others, Some(*growing)), Some(*growing));
+        assert_eq!(cache.policy.victim(LANE, |_| true, Some(*growing)), None);
+    }
+    let elsewhere = Slot(1000);
+    assert_eq!(cache.policy.victim(LANE, |_| true, Some(elsewhere)), None);
 }
 
 #[test]
@@ -240,9 +258,12 @@ fn whatever_happens_weights_are_right_and_a_victim_is_one_that_may_go() {
                 let pinned = |slot: Slot| (u64::from(slot.0) ^ step).is_multiple_of(3);
                 let may_go =
                     |(at, of): (&u32, &(u64, LaneIndex, u64))| of.1 == lane && !pinned(Slot(*at));
-                match policy.victim(lane, pinned) {
-                    None => assert_eq!(model.iter().filter(|each| may_go(*each)).count(), 0),
+                let growing = slots[random.below(400) as usize];
+                let may_go = model.iter().filter(|each| may_go(*each)).count();
+                match policy.victim(lane, pinned, Some(growing)) {
+                    None => assert_eq!(may_go, 0),
                     Some(victim) => {
+                        assert!(victim != growing || may_go == 1, "it goes last");
                         let (name, of, _) = model.remove(&victim.0).expect("it lies there");
                         assert!(of == lane && !pinned(victim));
                         policy.evicted(victim, lane, hash(name));
@@ -258,7 +279,7 @@ fn whatever_happens_weights_are_right_and_a_victim_is_one_that_may_go() {
         }
     }
     for lane in lanes {
-        while let Some(victim) = policy.victim(lane, |_| false) {
+        while let Some(victim) = policy.victim(lane, |_| false, None) {
             let (name, ..) = model.remove(&victim.0).expect("it lies there");
             policy.evicted(victim, lane, hash(name));
         }

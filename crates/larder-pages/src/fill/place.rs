@@ -70,7 +70,7 @@ pub(super) fn reserve_class(
             (class, has_place)
         };
         let dropped = match has_place {
-            true => shelf.evict_one_of(class),
+            true => shelf.evict_one_of(class, None),
             false => expire::drop_one_file(shelf, class),
         };
         if !dropped {

@@ -205,7 +205,7 @@ fn make_room(
     if !catalogue.lane(directory).quota.can_make_room(cost) {
         return Err(NotKept::NoRoom);
     }
-    let candidate = catalogue.candidate(directory).ok_or(NotKept::NoRoom)?;
+    let candidate = catalogue.candidate(directory, None).ok_or(NotKept::NoRoom)?;
     if let Candidate::Small(number) = candidate
         && catalogue.slab_file(number.slab()).header.class == class
     {

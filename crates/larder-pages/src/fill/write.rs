@@ -201,7 +201,7 @@ impl Writing<'_> {
                 }
                 class
             };
-            if !self.shelf.evict_one_of(class) {
+            if !self.shelf.evict_one_of(class, Some(self.key)) {
                 return Err(NotKept::QuotaFull);
             }
         }
@@ -259,7 +259,7 @@ impl Writing<'_> {
                 return Err(NotKept::NoRoom);
             }
             drop(catalogue);
-            if !self.shelf.evict_one(directory) {
+            if !self.shelf.evict_one(directory, Some(self.key)) {
                 return Err(NotKept::NoRoom);
             }
         }

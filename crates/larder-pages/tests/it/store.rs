@@ -193,6 +193,26 @@ fn an_extent_keeps_its_promise_whatever_goes() {
 }
 
 #[test]
+fn a_segment_grows_at_the_cost_of_others() {
+    let directory = tempdir().unwrap();
+    let store = open(directory.path(), 2 * MIB, Arc::new(MemoryIndex::new()));
+    let length = 8 * PAGE_SIZE;
+    for name in 0..20 {
+        for page in 0..8 {
+            assert_eq!(put(&store, name, page, length), KEPT);
+        }
+        assert_eq!(read_all(&store, name, length).good.len(), 8, "of {name}");
+    }
+    // More than fits goes round: the end of it is here.
+    let length = 64 * PAGE_SIZE;
+    for page in 0..64 {
+        assert_eq!(put(&store, 100, page, length), KEPT);
+        let range = PageIndex(page).range(length);
+        assert_eq!(read(&store, 100, length, range).good.last(), Some(&page));
+    }
+}
+
+#[test]
 fn when_all_is_held_nothing_is_kept() {
     let directory = tempdir().unwrap();
     let store = open(directory.path(), MIB, Arc::new(MemoryIndex::new()));
