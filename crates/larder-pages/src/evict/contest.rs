@@ -4,7 +4,8 @@
 //! A sample of the segments, by a hash of the name (SHARDS, Waldspurger et al., FAST 2015), goes
 //! through the queues under each rule, in a cache that is smaller in the same proportion. Misses
 //! fade as reads go on. Another rule takes over when it misses clearly less than the one in force,
-//! and what is resident follows by and by. The sample is bounded, and with it memory and time.
+//! and what is resident follows by and by. The sample is bounded, and with it memory and time;
+//! where it has become a small part of that bound, it is begun anew.
 
 use std::collections::HashMap;
 
@@ -26,6 +27,11 @@ const MISSES_MIN: f64 = 3.0;
 /// A capacity within one in so many is the same.
 const NEAR: u64 = 128;
 const GHOST_ENTRIES: usize = 1024;
+/// Miniatures that all hold less than one in so many of the bound are too small, …
+const FEW: usize = 4;
+/// … and so is the sample where the queues hold less than one in so many of it: nothing of that
+/// may ever be read in the miniatures.
+const HARDLY_ANY: usize = 16;
 
 /// The miniatures and what they missed.
 #[derive(Debug)]
@@ -55,8 +61,12 @@ impl Contest {
         spread(hash) <= u64::MAX >> self.halvings
     }
 
-    /// The queues hold so much when something has to go; it is followed where it differs.
-    pub(super) fn set_capacity(&mut self, capacity: u64) {
+    /// The queues hold so much in so many segments when something has to go; it is followed where
+    /// it differs.
+    pub(super) fn follow(&mut self, capacity: u64, segments: usize) {
+        if self.samples_too_little(segments) {
+            return self.begin_anew(capacity);
+        }
         if capacity.abs_diff(self.capacity) <= self.capacity / NEAR {
             return;
         }
@@ -69,6 +79,11 @@ impl Contest {
     /// A sampled segment was read that weighs so much; the rule that is in force from now on.
     pub(super) fn read(&mut self, hash: u64, weight: u16) -> Rule {
         let capacity = self.capacity >> self.halvings;
+        if u64::from(weight) > capacity {
+            // It says nothing of the rules, and must not take the place of all others.
+            self.miniatures.iter_mut().for_each(|miniature| miniature.forget(hash));
+            return RULES[self.leader];
+        }
         let hits =
             self.miniatures.each_mut().map(|miniature| miniature.read(hash, weight, capacity));
         if self.miniatures.iter().all(|miniature| !miniature.queues.is_filling()) {
@@ -106,12 +121,27 @@ impl Contest {
     /// hold `capacity`.
     pub(super) fn halve(&mut self, keep: impl Fn(u64) -> bool, capacity: u64) {
         if self.halvings > 0 {
-            // The sample may be a larger share of what there is from now on, which is begun anew.
-            *self = Self { leader: self.leader, ..Self::new(capacity) };
+            // The sample may be a larger share of what there is from now on.
+            self.begin_anew(capacity);
         } else {
             self.capacity = capacity;
             self.thin(|hash, _| keep(hash));
         }
+    }
+
+    /// Whether a larger share of `segments`, which the queues hold, could be looked at. Not while
+    /// a miniature fills: it will hold more.
+    fn samples_too_little(&self, segments: usize) -> bool {
+        let few = |held: usize, part: usize| held < SEGMENTS_MAX / part;
+        self.halvings > 0
+            && self.miniatures.iter().all(|miniature| !miniature.queues.is_filling())
+            && (few(segments >> self.halvings, HARDLY_ANY)
+                || self.miniatures.iter().all(|miniature| few(miniature.slots.len(), FEW)))
+    }
+
+    /// Everything is looked at, until that is too much; the rule in force stays.
+    fn begin_anew(&mut self, capacity: u64) {
+        *self = Self { leader: self.leader, ..Self::new(capacity) };
     }
 
     fn thin(&mut self, keep: impl Fn(u64, u32) -> bool) {
@@ -143,7 +173,7 @@ impl Miniature {
         }
     }
 
-    /// Reads a segment and keeps it; whether it was there.
+    /// Reads a segment of at most the capacity and keeps it; whether it was there.
     fn read(&mut self, hash: u64, weight: u16, capacity: u64) -> bool {
         let Self { queues, nodes, .. } = self;
         let known = self.slots.get(&hash).copied();
@@ -158,7 +188,7 @@ impl Miniature {
                 break;
             }
         }
-        if known.is_none() && u64::from(weight) <= capacity {
+        if known.is_none() {
             self.admit(hash, weight);
         }
         known.is_some()
@@ -182,6 +212,13 @@ impl Miniature {
         self.slots.remove(&hash);
         self.free.push(slot);
         true
+    }
+
+    fn forget(&mut self, hash: u64) {
+        if let Some(slot) = self.slots.remove(&hash) {
+            self.queues.forget(&mut self.nodes, slot);
+            self.free.push(slot);
+        }
     }
 
     fn thin(&mut self, keep: impl Fn(u64) -> bool, capacity: u64) {
@@ -242,6 +279,73 @@ mod tests {
         assert!(lru <= kept && rule != RULES[3], "what was read lately: {:?}", contest.missed);
         let rule = winner(&mut contest, looped.clone().chain(looped));
         assert_ne!(rule.entrance, Entrance::Closed, "the loop again");
+    }
+
+    /// How many segments each miniature holds.
+    fn held(contest: &Contest) -> [usize; RULES.len()] {
+        contest.miniatures.each_ref().map(|miniature| miniature.slots.len())
+    }
+
+    /// Reads each of these names, of so many units.
+    fn read_all(contest: &mut Contest, names: std::ops::Range<u64>, weight: u16) {
+        for hash in names.map(|name| Random::seeded(name).next()) {
+            if contest.samples(hash) {
+                contest.read(hash, weight);
+            }
+        }
+    }
+
+    #[test]
+    fn where_segments_have_become_fewer_more_of_them_are_looked_at() {
+        let mut contest = Contest::new(100_000);
+        contest.leader = 3;
+        read_all(&mut contest, 0..3_000, 1);
+        let filling = contest.halvings;
+        contest.follow(100_000, 3);
+        assert!(filling > 0 && contest.halvings == filling, "not while they fill");
+        read_all(&mut contest, 0..200_000, 1);
+        let small = contest.halvings;
+        contest.follow(100_000, 100_000);
+        assert_eq!((small, contest.halvings), (7, 7), "as many as there were");
+        // Each grows to eight units, so an eighth as many fit.
+        for hash in (0..200_000).map(|name| Random::seeded(name).next()) {
+            contest.resize(hash, 8);
+        }
+        contest.follow(100_000, 12_500);
+        assert_eq!(contest.halvings, 7, "as many are here yet: {:?}", held(&contest));
+        read_all(&mut contest, 200_000..201_000, 8);
+        contest.leader = 3;
+        contest.follow(100_000, 12_500);
+        assert_eq!((contest.halvings, contest.leader), (0, 3), "{:?}", held(&contest));
+        assert_eq!(held(&contest), [0; RULES.len()]);
+        read_all(&mut contest, 200_000..300_000, 8);
+        assert!((1..7).contains(&contest.halvings), "{}", contest.halvings);
+    }
+
+    #[test]
+    fn where_nothing_of_the_sample_is_left_it_is_begun_anew() {
+        let mut contest = Contest::new(100_000);
+        read_all(&mut contest, 0..200_000, 1);
+        let before = held(&contest);
+        // What does not fit into a miniature leaves it alone.
+        read_all(&mut contest, 200_000..220_000, 2_000);
+        assert_eq!(held(&contest), before);
+        contest.follow(100_000, 50);
+        assert_eq!((contest.halvings, held(&contest)), (0, [0; RULES.len()]));
+        read_all(&mut contest, 200_000..220_000, 2_000);
+        assert_eq!((contest.halvings, held(&contest)), (0, [50; RULES.len()]));
+    }
+
+    #[test]
+    fn what_has_grown_above_all_there_is_leaves_the_others_alone() {
+        let mut contest = Contest::new(100);
+        read_all(&mut contest, 0..100, 1);
+        let hash = Random::seeded(7).next();
+        assert_eq!(held(&contest), [100; RULES.len()]);
+        contest.resize(hash, 200);
+        contest.read(hash, 200);
+        assert_eq!(held(&contest), [99; RULES.len()]);
+        assert!(contest.miniatures.iter().all(|miniature| miniature.queues.weight() == 99));
     }
 
     #[test]

@@ -170,7 +170,7 @@ impl Policy {
     ) -> Option<Slot> {
         let lane = &mut self.lanes[lane.0 as usize];
         if let Some(contest) = &mut lane.contest {
-            contest.set_capacity(lane.queues.weight());
+            contest.follow(lane.queues.weight(), lane.queues.count());
         }
         lane.queues.victim(&mut self.nodes, is_pinned, growing)
     }
