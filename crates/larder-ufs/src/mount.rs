@@ -225,13 +225,14 @@ impl MountedStore {
         }
     }
 
-    /// Whether one more request would pass at once and leave room for others: nobody waits, the
-    /// store has not asked to slow down of late, and less than half of the mount's places are
-    /// taken. For requests that are made only because the store has bandwidth to spare.
+    /// Whether so many more requests would leave room for others: nobody waits, the next would
+    /// pass at once, the store has not asked to slow down of late, and with them at most half of
+    /// the mount's places are taken. For requests that are made only because the store has
+    /// bandwidth to spare.
     #[must_use]
-    pub fn has_room(&self, class: Class) -> bool {
+    pub fn has_room(&self, more: u32, class: Class) -> bool {
         match &self.0 {
-            Layers::Budgeted { lane, .. } => lane.has_room(class),
+            Layers::Budgeted { lane, .. } => lane.has_room(more, class),
             Layers::None(_) => true,
         }
     }

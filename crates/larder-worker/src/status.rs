@@ -282,8 +282,8 @@ impl Worker {
         });
         let span = tail.map_or(span, Span::Range);
         let asked = self.clock.elapsed();
-        let in_parts = mount.streams.wants_more(asked) && mount.storage.has_room(wish.class);
-        let span = if in_parts { first_part(widen(span)) } else { widen(span) };
+        let span =
+            if self.may_split(mount, wish.class) { first_part(widen(span)) } else { widen(span) };
         let outcome = storage.read(&path.key, span, &condition).await?;
         mount.cost.waited(self.clock.elapsed().saturating_sub(asked));
         Ok(match outcome {

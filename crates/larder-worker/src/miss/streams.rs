@@ -60,12 +60,11 @@ impl Streams {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether one more stream beside those under way is worth it, or worth a trial; where none is
-    /// under way, whether the next should leave something to others.
-    pub(crate) fn wants_more(&self, now: Duration) -> bool {
+    /// Whether so many more streams beside those under way are worth it, or worth a trial.
+    pub(crate) fn want(&self, more: usize, now: Duration) -> bool {
         let state = self.state();
         let width = state.width(now);
-        width > 1 && state.active < width
+        width > 1 && state.active + more <= width
     }
 }
 
@@ -206,9 +205,15 @@ mod tests {
     fn streams_grow_while_each_level_brings_more() {
         let (streams, mut now) = (Arc::new(Streams::default()), SECOND);
         assert_eq!(width(&streams, now), 1, "nothing is known");
-        assert!(!streams.wants_more(now), "one is enough");
+        assert!(!streams.want(1, now), "one is enough");
         bring(&streams, &mut now, (1, 8, 20));
         assert_eq!(width(&streams, now), 2, "a trial");
+        let own = Stream::new(&streams, LONG_BODY, now);
+        assert!(streams.want(1, now) && !streams.want(2, now), "a part, and not another reader's");
+        let part = Stream::new(&streams, LONG_BODY, now);
+        assert!(!streams.want(1, now));
+        drop((own, part));
+        assert!(streams.want(2, now));
         bring(&streams, &mut now, (2, 16, 10));
         assert_eq!(width(&streams, now), 4);
         bring(&streams, &mut now, (4, 32, 5));

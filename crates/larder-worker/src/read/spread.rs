@@ -11,9 +11,10 @@ use std::collections::VecDeque;
 
 use larder_core::{ByteRange, SEGMENT_SIZE};
 use larder_pages::Piece;
+use larder_ufs::priority::Class;
 
 use super::Walk;
-use crate::miss::Attachment;
+use crate::{Worker, miss::Attachment, mount::Mount};
 
 /// What one of several streams brings at once. Long enough that the wait for its first byte is a
 /// small part of it.
@@ -80,19 +81,33 @@ fn part_end(start: u64) -> u64 {
     start.saturating_add(PART / 2).next_multiple_of(PART)
 }
 
+impl Worker {
+    /// Whether a request should leave what follows to others: what it brings itself and a part
+    /// beside it are worth their streams, and there is room for both. Else it would be a chain of
+    /// short requests, one after the other.
+    pub(crate) fn may_split(&self, mount: &Mount, class: Class) -> bool {
+        self.has_room_for(2, mount, class)
+    }
+
+    /// Whether so many more streams are worth their requests, and there is room for them.
+    fn has_room_for(&self, more: u32, mount: &Mount, class: Class) -> bool {
+        mount.streams.want(more as usize, self.clock.elapsed())
+            && !self.memory_is_short()
+            && mount.storage.has_room(more, class)
+    }
+}
+
 impl Walk {
     /// Where the next request should end at the latest, if what is wanted is brought in parts.
     pub(super) fn first_part_end(&self, start: u64, wanted_end: u64) -> Option<u64> {
         let is_long = wanted_end.saturating_sub(start) >= 2 * PART;
-        (is_long && self.may_spread()).then(|| part_end(start))
+        let may_split = is_long && self.worker.may_split(&self.source.mount, self.purpose.class());
+        may_split.then(|| part_end(start))
     }
 
     /// Whether one more stream is worth a request.
     fn may_spread(&self) -> bool {
-        let mount = &self.source.mount;
-        mount.streams.wants_more(self.worker.clock.elapsed())
-            && !self.worker.memory_is_short()
-            && mount.storage.has_room(self.purpose.class())
+        self.worker.has_room_for(1, &self.source.mount, self.purpose.class())
     }
 
     /// Starts parts ahead of the reader while they are worth it.

@@ -44,6 +44,8 @@ pub(crate) struct Recipe {
     pub(crate) rules: Vec<Rule>,
     /// Requests to the store in a second; `None`: a store without layers.
     pub(crate) rate: Option<u32>,
+    /// Requests to the store under way at once, where there is a rate.
+    pub(crate) places: u32,
     /// The memory budget.
     pub(crate) memory: u64,
     /// Bytes that may wait for the disk.
@@ -60,6 +62,7 @@ impl Default for Recipe {
             clock: Clock::manual(UnixMillis(1_800_000_000_000)),
             rules: Vec::new(),
             rate: None,
+            places: 128,
             memory: 64 << 20,
             fill_queue: 64 << 20,
         }
@@ -95,7 +98,7 @@ impl Kitchen {
 fn mounted(recipe: &Recipe, store: Arc<Counting>, metrics: &Arc<Metrics>) -> MountedStore {
     let Some(rate) = recipe.rate else { return MountedStore::bare(store) };
     let limits = MountLimits {
-        concurrent_requests: 128,
+        concurrent_requests: recipe.places,
         requests_per_second: Some(rate),
         bytes_per_second: None,
     };

@@ -23,9 +23,12 @@ const MIB: u64 = 1 << 20;
 const CHUNK: Duration = Duration::from_millis(2);
 
 fn kitchen(each: Duration, all: Duration) -> (Kitchen, Arc<Line>) {
+    kitchen_with(Recipe::default(), (each, all))
+}
+
+fn kitchen_with(recipe: Recipe, (each, all): (Duration, Duration)) -> (Kitchen, Arc<Line>) {
     let clock = Clock::manual(UnixMillis(1_800_000_000_000));
-    let recipe = Recipe { clock: clock.clone(), memory: 1 << 30, ..Recipe::default() };
-    let kitchen = Kitchen::new(recipe);
+    let kitchen = Kitchen::new(Recipe { clock: clock.clone(), memory: 1 << 30, ..recipe });
     let line = Line::new(clock, each, all);
     *kitchen.store.line.lock().unwrap() = Some(Arc::clone(&line));
     (kitchen, line)
@@ -86,6 +89,46 @@ async fn what_is_short_stays_one_request() {
     for mib in [1, 4, 8] {
         assert_eq!(read_cold(&kitchen, &format!("{mib}"), mib).await.requests, 1, "{mib} MiB");
     }
+}
+
+/// A reader that has no place for a part beside its own request gets one request.
+#[tokio::test]
+async fn where_there_are_few_places_nothing_is_split() {
+    for (places, requests) in [(1, 1..=1), (2, 1..=1), (3, 1..=1), (4, 2..=9)] {
+        let recipe = Recipe { rate: Some(1_000_000), places, ..Recipe::default() };
+        let (kitchen, _line) = kitchen_with(recipe, (CHUNK, Duration::ZERO));
+        read_cold(&kitchen, "first", 8).await;
+        let cost = read_cold(&kitchen, "second", 16).await;
+        assert!(requests.contains(&cost.requests), "{places} places: {cost:?}");
+        kitchen.put("known", &noise(16 << 20, 3));
+        kitchen.worker.stat(StatRequest { path: path("known"), attributes: false }).await.unwrap();
+        let before = kitchen.store.requests();
+        kitchen.read("known", Span::From(MIB)).await.unwrap();
+        let cost = kitchen.store.requests() - before;
+        assert!(requests.contains(&cost), "{places} places: {cost}");
+    }
+}
+
+/// As many readers as streams are worth having: each has its own, and none splits.
+#[tokio::test]
+async fn where_readers_are_many_nobody_is_split() {
+    let (kitchen, _line) = kitchen(CHUNK, Duration::ZERO);
+    for key in ["first", "second"] {
+        read_cold(&kitchen, key, 64).await;
+    }
+    let bytes = noise(24 << 20, 3);
+    let mut bodies = Vec::new();
+    for at in 0..16 {
+        let key = format!("{at}");
+        kitchen.put(&key, &bytes);
+        let mut body = kitchen.worker.read(request(&key, Span::All)).await.unwrap().body;
+        body.next().await.unwrap().unwrap();
+        bodies.push(body);
+    }
+    kitchen.put("one more", &bytes);
+    let before = kitchen.store.requests();
+    kitchen.read("one more", Span::All).await.unwrap();
+    assert_eq!(kitchen.store.requests() - before, 1);
 }
 
 #[tokio::test]

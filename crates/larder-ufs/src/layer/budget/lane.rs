@@ -140,11 +140,11 @@ impl Lane {
         &self.budget.address
     }
 
-    /// Whether a request would pass at once and leave room for others.
-    pub(crate) fn has_room(&self, class: Class) -> bool {
+    /// Whether so many more requests would leave room for others, and the first pass at once.
+    pub(crate) fn has_room(&self, more: u32, class: Class) -> bool {
         let mount = self.line.mount;
         self.budget.requests.would_pass(mount, class, |requests, now| {
-            !requests.is_slowed(now) && requests.is_half_free(mount)
+            !requests.is_slowed(now) && requests.is_half_free_with(more, mount)
         })
     }
 

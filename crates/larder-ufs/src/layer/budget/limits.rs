@@ -65,15 +65,15 @@ impl Requests {
         self.rate.limit(now).is_some()
     }
 
-    /// Whether less than half of the places of a mount are taken.
-    pub(super) fn is_half_free(&self, mount: usize) -> bool {
-        self.mounts[mount].is_half_free()
+    /// Whether at most half of the places of a mount are taken with so many more.
+    pub(super) fn is_half_free_with(&self, more: u32, mount: usize) -> bool {
+        self.mounts[mount].is_half_free_with(more)
     }
 }
 
 impl MountRequests {
-    fn is_half_free(&self) -> bool {
-        self.held.iter().sum::<u32>() < self.places.div_ceil(2)
+    fn is_half_free_with(&self, more: u32) -> bool {
+        self.held.iter().sum::<u32>().saturating_add(more) <= self.places / 2
     }
 
     fn has_place(&self, class: Class) -> bool {
@@ -211,5 +211,29 @@ impl Limits for Bytes {
 
     fn cause(&mut self, _mount: usize, _class: Class, _now: Duration) -> &'static str {
         "max_bytes_per_second of this mount is used up"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A reader that is alone splits only where its own request and a part find room.
+    #[test]
+    fn two_requests_find_room_beside_others_from_four_places_on() {
+        for (places, held, two, one_more) in [
+            (1, 0, false, false),
+            (2, 0, false, false),
+            (3, 0, false, false),
+            (4, 0, true, true),
+            (4, 1, false, false),
+            (8, 2, true, true),
+            (8, 3, false, false),
+        ] {
+            let mount = MountRequests { bucket: None, places, held: [held, 0] };
+            assert_eq!(mount.is_half_free_with(2), two, "{places} {held}");
+            let with_own = MountRequests { held: [held, 1], ..mount };
+            assert_eq!(with_own.is_half_free_with(1), one_more, "{places} {held}");
+        }
     }
 }
