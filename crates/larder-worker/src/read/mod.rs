@@ -180,10 +180,10 @@ impl Walk {
         self.purpose = Purpose::Load;
     }
 
-    /// The opening has begun a fetch of what is to be walked over.
+    /// The opening has begun a fetch of what is to be walked over, or of its beginning.
     pub(crate) fn begun_by(&mut self, opening: Option<Arc<Attachment>>) {
-        if opening.is_some() {
-            self.fetched.add(self.rest, self.rest.start);
+        if let Some(opening) = &opening {
+            self.fetched.add(opening.range(), self.rest.start);
         }
         self.opening = opening;
     }

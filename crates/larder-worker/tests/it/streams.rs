@@ -163,6 +163,23 @@ async fn a_load_is_brought_in_parts_too_and_counts_them() {
     assert_eq!(kitchen.store.requests(), requests, "all of it is here");
 }
 
+/// An opening that leaves the rest to parts brings its own range, and nothing else counts.
+#[tokio::test]
+async fn a_load_counts_no_byte_that_was_here() {
+    let (kitchen, _line) = kitchen(CHUNK, Duration::ZERO);
+    read_cold(&kitchen, "first", 16).await;
+    kitchen.put("loaded", &noise(40 << 20, 7));
+    kitchen.worker.stat(StatRequest { path: path("loaded"), attributes: false }).await.unwrap();
+    kitchen.read("loaded", Span::From(16 * MIB)).await.unwrap();
+    let (requests, bytes) = (kitchen.store.requests(), kitchen.store.bytes());
+    // What is known is no longer fresh, so the load asks for bytes with its opening.
+    kitchen.clock.advance(Duration::from_secs(300));
+    let loaded = kitchen.worker.load(LoadRequest { path: path("loaded") }).await.unwrap();
+    assert_eq!((loaded.fetched_bytes, loaded.not_kept_bytes), (16 * MIB, 0), "{loaded:?}");
+    assert_eq!(kitchen.store.bytes() - bytes, 16 * MIB);
+    assert!(kitchen.store.requests() - requests > 1, "the opening was not split");
+}
+
 /// Somebody reads from the beginning, slowly; who wants the end does not wait for all between.
 #[tokio::test]
 async fn a_reader_far_ahead_of_a_fetch_does_not_wait_for_all_between() {
