@@ -17,7 +17,7 @@ use super::{
 };
 
 /// Segments in a miniature at most: about 70 bytes each, for each rule.
-const SEGMENTS_MAX: usize = 1024;
+pub(super) const SEGMENTS_MAX: usize = 1024;
 /// Misses fade within the time of so many reads for each segment of a miniature.
 const MEMORY: f64 = 6.0;
 /// Who takes over must miss less than this share of what the rule in force misses,
@@ -26,7 +26,6 @@ const CLEARLY: f64 = 0.99;
 const MISSES_MIN: f64 = 3.0;
 /// A capacity within one in so many is the same.
 const NEAR: u64 = 128;
-const GHOST_ENTRIES: usize = 1024;
 /// Miniatures that all hold less than one in so many of the bound are too small, …
 const FEW: usize = 4;
 /// … and so is the sample where the queues hold less than one in so many of it: nothing of that
@@ -40,18 +39,21 @@ pub(super) struct Contest {
     missed: [f64; RULES.len()],
     leader: usize,
     capacity: u64,
+    /// Segments in a miniature at most.
+    segments_max: usize,
     /// The sample is one in two to the power of this.
     halvings: u32,
 }
 
 impl Contest {
-    /// For queues that may hold `capacity`.
-    pub(super) fn new(capacity: u64) -> Self {
+    /// For queues that may hold `capacity`, with so many segments in a miniature at most.
+    pub(super) fn new(capacity: u64, segments_max: usize) -> Self {
         Self {
-            miniatures: RULES.map(|rule| Miniature::new(rule, capacity)),
+            miniatures: RULES.map(|rule| Miniature::new(rule, capacity, segments_max)),
             missed: [0.0; RULES.len()],
             leader: 0,
             capacity,
+            segments_max,
             halvings: 0,
         }
     }
@@ -89,7 +91,7 @@ impl Contest {
         if self.miniatures.iter().all(|miniature| !miniature.queues.is_filling()) {
             self.score(hits);
         }
-        if self.miniatures.iter().any(|miniature| miniature.slots.len() > SEGMENTS_MAX) {
+        if self.miniatures.iter().any(|miniature| miniature.slots.len() > self.segments_max) {
             self.halvings += 1;
             self.thin(|hash, halvings| spread(hash) <= u64::MAX >> halvings);
         }
@@ -132,7 +134,7 @@ impl Contest {
     /// Whether a larger share of `segments`, which the queues hold, could be looked at. Not while
     /// a miniature fills: it will hold more.
     fn samples_too_little(&self, segments: usize) -> bool {
-        let few = |held: usize, part: usize| held < SEGMENTS_MAX / part;
+        let few = |held: usize, part: usize| held < self.segments_max / part;
         self.halvings > 0
             && self.miniatures.iter().all(|miniature| !miniature.queues.is_filling())
             && (few(segments >> self.halvings, HARDLY_ANY)
@@ -141,7 +143,7 @@ impl Contest {
 
     /// Everything is looked at, until that is too much; the rule in force stays.
     fn begin_anew(&mut self, capacity: u64) {
-        *self = Self { leader: self.leader, ..Self::new(capacity) };
+        *self = Self { leader: self.leader, ..Self::new(capacity, self.segments_max) };
     }
 
     fn thin(&mut self, keep: impl Fn(u64, u32) -> bool) {
@@ -163,9 +165,9 @@ struct Miniature {
 }
 
 impl Miniature {
-    fn new(rule: Rule, capacity: u64) -> Self {
+    fn new(rule: Rule, capacity: u64, ghost_entries: usize) -> Self {
         Self {
-            queues: Queues::new(rule, capacity, GHOST_ENTRIES),
+            queues: Queues::new(rule, capacity, ghost_entries),
             nodes: Nodes::default(),
             slots: HashMap::default(),
             names: Vec::new(),
@@ -269,7 +271,7 @@ mod tests {
     #[test]
     fn each_kind_of_reading_has_its_rule() {
         let drift = |from: u64| (from..from + 200_000).map(|at| at / 10 + at % 3_000);
-        let mut contest = Contest::new(10_000);
+        let mut contest = Contest::new(10_000, SEGMENTS_MAX);
         let looped = (0..5).flat_map(|_| 1_000_000..1_015_000);
         let rule = winner(&mut contest, looped.clone());
         assert_ne!(rule.entrance, Entrance::Closed, "a loop that does not fit");
@@ -297,7 +299,7 @@ mod tests {
 
     #[test]
     fn where_segments_have_become_fewer_more_of_them_are_looked_at() {
-        let mut contest = Contest::new(100_000);
+        let mut contest = Contest::new(100_000, SEGMENTS_MAX);
         contest.leader = 3;
         read_all(&mut contest, 0..3_000, 1);
         let filling = contest.halvings;
@@ -324,7 +326,7 @@ mod tests {
 
     #[test]
     fn where_nothing_of_the_sample_is_left_it_is_begun_anew() {
-        let mut contest = Contest::new(100_000);
+        let mut contest = Contest::new(100_000, SEGMENTS_MAX);
         read_all(&mut contest, 0..200_000, 1);
         let before = held(&contest);
         // What does not fit into a miniature leaves it alone.
@@ -338,7 +340,7 @@ mod tests {
 
     #[test]
     fn what_has_grown_above_all_there_is_leaves_the_others_alone() {
-        let mut contest = Contest::new(100);
+        let mut contest = Contest::new(100, SEGMENTS_MAX);
         read_all(&mut contest, 0..100, 1);
         let hash = Random::seeded(7).next();
         assert_eq!(held(&contest), [100; RULES.len()]);
@@ -350,13 +352,13 @@ mod tests {
 
     #[test]
     fn half_of_a_sample_is_begun_anew_where_more_can_be_looked_at() {
-        let mut contest = Contest::new(10_000);
+        let mut contest = Contest::new(10_000, SEGMENTS_MAX);
         winner(&mut contest, (0..50_000).map(|at| at % 20_000));
         let (before, leader) = (contest.halvings, contest.leader);
         assert!(before > 0);
         contest.halve(|hash| hash.is_multiple_of(2), 5_000);
         assert_eq!((contest.halvings, contest.leader), (0, leader));
-        let mut small = Contest::new(100);
+        let mut small = Contest::new(100, SEGMENTS_MAX);
         winner(&mut small, 0..1_000);
         small.halve(|hash| hash.is_multiple_of(2), 50);
         let held = small.miniatures.each_ref().map(|miniature| miniature.slots.len());

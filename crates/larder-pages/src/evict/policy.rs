@@ -3,7 +3,7 @@
 //! bytes per segment and per small file.
 
 use super::{
-    contest::Contest,
+    contest::{Contest, SEGMENTS_MAX},
     nodes::{Nodes, Slot},
     queues::Queues,
     rule::RULES,
@@ -13,6 +13,12 @@ use crate::roster::DIRECTORIES_MAX;
 /// The number of a lane: that of its directory, or behind all of those that of a class in one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct LaneIndex(pub(crate) u16);
+
+impl LaneIndex {
+    fn is_of_class(self) -> bool {
+        usize::from(self.0) >= DIRECTORIES_MAX
+    }
+}
 
 /// A segment that comes in.
 #[derive(Debug, Clone, Copy)]
@@ -30,12 +36,18 @@ const WEIGHT_UNIT: u64 = 512;
 const GHOST_ENTRIES: std::ops::RangeInclusive<u64> = 1 << 10..=1 << 20;
 /// A class remembers less, for there may be many of them: half a MiB each.
 const CLASS_GHOST_ENTRIES_MAX: u64 = 1 << 16;
+/// A class's contest looks at fewer segments than a directory's, which makes 100 KB, …
+const CLASS_SEGMENTS_MAX: usize = 256;
+/// … begins where a class has so many in a directory, for fewer hardly tell rules apart, …
+const CLASS_CONTEST_MIN: usize = 64;
+/// … and only so many classes have one at a time: 26 MB.
+const CLASS_CONTESTS_MAX: usize = 256;
 
 #[derive(Debug)]
 struct Lane {
     queues: Queues,
     capacity: u64,
-    /// From the first read on: most lanes that there may be are never used.
+    /// From a read on: most lanes that there may be are never used.
     contest: Option<Box<Contest>>,
 }
 
@@ -48,14 +60,6 @@ impl Lane {
             contest: None,
         }
     }
-
-    /// The contest is told of a read, if it samples the name.
-    fn compete(&mut self, hash: u64, weight: u16) {
-        let contest = self.contest.get_or_insert_with(|| Box::new(Contest::new(self.capacity)));
-        if contest.samples(hash) {
-            self.queues.set_rule(contest.read(hash, weight));
-        }
-    }
 }
 
 /// The queues of all lanes.
@@ -65,6 +69,8 @@ pub(crate) struct Policy {
     lanes: Vec<Lane>,
     /// How many of the first lanes are in use.
     directories: usize,
+    /// Lanes of classes that have a contest.
+    class_contests: usize,
 }
 
 impl Policy {
@@ -115,7 +121,7 @@ impl Policy {
         let weight = units(admission.weight);
         let lane = &mut self.lanes[admission.lane.0 as usize];
         lane.queues.admit(&mut self.nodes, slot, (admission.hash, weight));
-        lane.compete(admission.hash, weight);
+        self.compete(admission.lane, admission.hash, weight);
     }
 
     /// A segment that was there before the process started: neither new nor read again.
@@ -126,10 +132,41 @@ impl Policy {
 
     /// The segment, whose name has this hash, was read.
     pub(crate) fn touch(&mut self, slot: Slot, lane: LaneIndex, hash: impl FnOnce() -> u64) {
-        let lane = &mut self.lanes[lane.0 as usize];
-        if lane.queues.is_untouched(&self.nodes, slot) {
-            lane.queues.touch(&mut self.nodes, slot);
-            lane.compete(hash(), self.nodes[slot.0].weight());
+        let queues = &mut self.lanes[lane.0 as usize].queues;
+        if queues.is_untouched(&self.nodes, slot) {
+            queues.touch(&mut self.nodes, slot);
+            self.compete(lane, hash(), self.nodes[slot.0].weight());
+        }
+    }
+
+    /// The contest is told of a read, if there is to be one and it samples the name.
+    fn compete(&mut self, at: LaneIndex, hash: u64, weight: u16) {
+        let lane = &mut self.lanes[at.0 as usize];
+        if lane.contest.is_none() {
+            let mut segments_max = SEGMENTS_MAX;
+            if at.is_of_class() {
+                if lane.queues.count() < CLASS_CONTEST_MIN
+                    || self.class_contests == CLASS_CONTESTS_MAX
+                {
+                    return;
+                }
+                self.class_contests += 1;
+                segments_max = CLASS_SEGMENTS_MAX;
+            }
+            lane.contest = Some(Box::new(Contest::new(lane.capacity, segments_max)));
+        }
+        if let Some(contest) = &mut lane.contest
+            && contest.samples(hash)
+        {
+            lane.queues.set_rule(contest.read(hash, weight));
+        }
+    }
+
+    /// Something left a lane; a class that has nothing there any more leaves its contest to others.
+    fn left(&mut self, at: LaneIndex) {
+        let lane = &mut self.lanes[at.0 as usize];
+        if at.is_of_class() && lane.queues.count() == 0 && lane.contest.take().is_some() {
+            self.class_contests -= 1;
         }
     }
 
@@ -147,11 +184,13 @@ impl Policy {
     /// The segment is gone, for another reason than eviction.
     pub(crate) fn forget(&mut self, slot: Slot, lane: LaneIndex) {
         self.lanes[lane.0 as usize].queues.forget(&mut self.nodes, slot);
+        self.left(lane);
     }
 
     /// The segment was evicted: the ghost remembers its name.
     pub(crate) fn evicted(&mut self, slot: Slot, lane: LaneIndex, hash: u64) {
         self.lanes[lane.0 as usize].queues.evicted(&mut self.nodes, slot, hash);
+        self.left(lane);
     }
 
     /// Nothing of a slab is in any queue any more.
@@ -178,4 +217,47 @@ impl Policy {
 
 fn units(weight: u64) -> u16 {
     u16::try_from(weight.div_ceil(WEIGHT_UNIT)).expect("a segment weighs less than 32 MiB")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn has_contest(policy: &Policy, lane: LaneIndex) -> bool {
+        policy.lanes[usize::from(lane.0)].contest.is_some()
+    }
+
+    #[test]
+    fn classes_have_a_contest_where_they_have_much_and_only_so_many() {
+        let mut policy = Policy::new(&[1 << 40]);
+        let classes: Vec<LaneIndex> =
+            (0..=CLASS_CONTESTS_MAX).map(|_| policy.add_class_lane(1 << 30)).collect();
+        let count = CLASS_CONTEST_MIN as u32;
+        let slot = |nth: usize, at: u32| Slot(nth as u32 * count + at);
+        let admit = |policy: &mut Policy, slot: Slot, lane: LaneIndex| {
+            policy.admit(slot, Admission { lane, hash: u64::from(slot.0) << 32, weight: 4096 });
+        };
+        for (nth, lane) in classes.iter().enumerate() {
+            for at in 0..count {
+                assert!(!has_contest(&policy, *lane), "{at} are too few");
+                admit(&mut policy, slot(nth, at), *lane);
+            }
+            assert_eq!(has_contest(&policy, *lane), nth < CLASS_CONTESTS_MAX);
+        }
+        let last = classes[CLASS_CONTESTS_MAX];
+        for at in 0..count {
+            assert!(has_contest(&policy, classes[0]));
+            match at {
+                0 => policy.evicted(slot(0, at), classes[0], 0),
+                _ => policy.forget(slot(0, at), classes[0]),
+            }
+        }
+        assert!(!has_contest(&policy, classes[0]) && !has_contest(&policy, last));
+        let free = slot(classes.len(), 0);
+        admit(&mut policy, free, last);
+        assert!(has_contest(&policy, last), "it has the place now");
+        let own = LaneIndex(0);
+        admit(&mut policy, slot(0, 0), own);
+        assert!(has_contest(&policy, own), "a directory always has one");
+    }
 }
