@@ -174,16 +174,18 @@ impl Worker {
             stream.resume(self.clock.elapsed());
             let mut open = match body.take() {
                 Some(open) => open,
-                None => self.connect((source, fetch), ByteRange::new(position, end)).await?,
+                None => {
+                    stream.begin(self.clock.elapsed());
+                    self.connect((source, fetch), ByteRange::new(position, end)).await?
+                }
             };
-            match open.arrived(end - position).await {
+            match stream.next((&self.clock, length_of), open.arrived(end - position)).await {
                 Ok(mut chunk) => {
                     let run = intake.take(&mut chunk, position, lease);
                     open.carry = chunk;
                     body = Some(open);
                     let (bytes, now) = (run.bytes.len() as u64, self.clock.elapsed());
                     pace.received(bytes, now, &source.mount.cost);
-                    stream.received(bytes, now);
                     let delivered = self.deliver((source, fetch), &mut pages, run);
                     position = delivered.reached;
                     if delivered.pages > 0 {
@@ -352,6 +354,10 @@ impl Drop for Landing {
         self.fetch.finish_if_open();
         self.worker.flights.remove(&self.fetch);
     }
+}
+
+fn length_of(chunk: &Result<Bytes>) -> u64 {
+    chunk.as_ref().map_or(0, |chunk| chunk.len() as u64)
 }
 
 fn worth_resuming(kind: ErrorKind) -> bool {

@@ -54,6 +54,8 @@ pub(crate) struct Line {
     pub(crate) each: Duration,
     /// Time between two chunks of all bodies.
     pub(crate) all: Duration,
+    /// Time until the first chunk of a body, beside that.
+    pub(crate) first: Duration,
     /// When the line is free again.
     free_at: Mutex<Duration>,
     /// Bodies that wait, by when their next chunk is here.
@@ -64,11 +66,16 @@ pub(crate) struct Line {
 }
 
 impl Line {
-    pub(crate) fn new(clock: Clock, each: Duration, all: Duration) -> Arc<Self> {
+    pub(crate) fn new(
+        clock: Clock,
+        first: Duration,
+        (each, all): (Duration, Duration),
+    ) -> Arc<Self> {
         Arc::new(Self {
             clock,
             each,
             all,
+            first,
             free_at: Mutex::default(),
             waiting: Mutex::default(),
             bodies: AtomicU64::new(0),
@@ -77,12 +84,13 @@ impl Line {
     }
 
     /// Waits for the next chunk of a body.
-    async fn chunk(&self, body: u64) {
+    async fn chunk(&self, body: u64, is_first: bool) {
+        let first = if is_first { self.first } else { Duration::ZERO };
         let now = self.clock.elapsed();
         let ready = {
             let mut free_at = self.free_at.lock().unwrap();
             *free_at = (*free_at).max(now) + self.all;
-            (*free_at).max(now + self.each)
+            (*free_at).max(now + self.each) + first
         };
         let waiter = Waiter { line: self, entry: (ready, body) };
         {
@@ -167,11 +175,13 @@ impl Counting {
             Some(bytes) => stalling(body, bytes),
             None => body,
         };
+        let mut is_first = true;
         body.then(move |chunk| {
+            let is_first = std::mem::take(&mut is_first);
             let (clock, line) = (clock.clone(), line.clone());
             async move {
                 if let Some(line) = line {
-                    line.chunk(number).await;
+                    line.chunk(number, is_first).await;
                 }
                 if !wait.is_zero() {
                     clock.sleep(wait).await;

@@ -23,13 +23,17 @@ const MIB: u64 = 1 << 20;
 const CHUNK: Duration = Duration::from_millis(2);
 
 fn kitchen(each: Duration, all: Duration) -> (Kitchen, Arc<Line>) {
-    kitchen_with(Recipe::default(), (each, all))
+    kitchen_with(Recipe::default(), Duration::ZERO, (each, all))
 }
 
-fn kitchen_with(recipe: Recipe, (each, all): (Duration, Duration)) -> (Kitchen, Arc<Line>) {
+fn kitchen_with(
+    recipe: Recipe,
+    first: Duration,
+    rates: (Duration, Duration),
+) -> (Kitchen, Arc<Line>) {
     let clock = Clock::manual(UnixMillis(1_800_000_000_000));
     let kitchen = Kitchen::new(Recipe { clock: clock.clone(), memory: 1 << 30, ..recipe });
-    let line = Line::new(clock, each, all);
+    let line = Line::new(clock, first, rates);
     *kitchen.store.line.lock().unwrap() = Some(Arc::clone(&line));
     (kitchen, line)
 }
@@ -91,12 +95,34 @@ async fn what_is_short_stays_one_request() {
     }
 }
 
+#[tokio::test]
+async fn a_store_that_is_far_away_and_quick_is_not_split() {
+    let far = Duration::from_millis(300);
+    let (kitchen, _line) = kitchen_with(Recipe::default(), far, Default::default());
+    for (key, mib) in [("a", 2), ("b", 4), ("c", 16), ("d", 16)] {
+        assert_eq!(read_cold(&kitchen, key, mib).await.requests, 1, "{key}");
+    }
+}
+
+/// Where parts wait longer for their first bytes than these take, they bring nothing.
+#[tokio::test]
+async fn where_first_bytes_are_late_parts_are_given_up() {
+    let recipe = Recipe::default();
+    let rates = (CHUNK, Duration::ZERO);
+    let (kitchen, _line) = kitchen_with(recipe, Duration::from_millis(600), rates);
+    for key in ["first", "second", "third"] {
+        read_cold(&kitchen, key, 48).await;
+    }
+    let cost = read_cold(&kitchen, "fourth", 48).await;
+    assert!(cost.time < alone(48) * 3 / 2, "{cost:?}");
+}
+
 /// A reader that has no place for a part beside its own request gets one request.
 #[tokio::test]
 async fn where_there_are_few_places_nothing_is_split() {
     for (places, requests) in [(1, 1..=1), (2, 1..=1), (3, 1..=1), (4, 2..=9)] {
         let recipe = Recipe { rate: Some(1_000_000), places, ..Recipe::default() };
-        let (kitchen, _line) = kitchen_with(recipe, (CHUNK, Duration::ZERO));
+        let (kitchen, _line) = kitchen_with(recipe, Duration::ZERO, (CHUNK, Duration::ZERO));
         read_cold(&kitchen, "first", 8).await;
         let cost = read_cold(&kitchen, "second", 16).await;
         assert!(requests.contains(&cost.requests), "{places} places: {cost:?}");
