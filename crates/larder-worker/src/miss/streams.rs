@@ -79,6 +79,11 @@ impl Streams {
         let width = state.width(now);
         width > 1 && state.active + more <= width
     }
+
+    /// How many are worth it, or worth a trial.
+    pub(crate) fn wanted(&self, now: Duration) -> usize {
+        self.state().width(now)
+    }
 }
 
 impl State {

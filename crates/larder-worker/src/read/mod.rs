@@ -222,6 +222,7 @@ impl Walk {
             self.note();
             self.spread();
             if let Some(attached) = self.attached.as_ref().filter(|_| !self.elsewhere) {
+                self.spread.comes_to(self.rest.start, attached);
                 match attached.step(self.rest.start).await {
                     Step::Bytes(bytes, lease) => return Ok(Some(self.streamed(bytes, lease))),
                     Step::Failed(error) => return Err(error),

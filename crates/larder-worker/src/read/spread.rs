@@ -5,7 +5,8 @@
 //! A part is a fetch like any other, which the walk *holds* until it comes there; so whoever reads
 //! the same joins it, and it ends when the walk does. Parts are started only while the store would
 //! bring more by one more stream ([`Streams`](crate::miss::Streams)), while its budget has room to
-//! spare and memory is plenty. They bring gaps within what is wanted, and no byte more.
+//! spare, memory is plenty, and the reader waits for bytes: where the reader or the disk is the
+//! limit, more streams are none the quicker. They bring gaps within what is wanted, and no byte more.
 
 use std::collections::VecDeque;
 
@@ -24,6 +25,11 @@ const AHEAD_MAX: u64 = 32 * PART;
 /// Parts that one walk has begun and not come to: what pauses for the disk holds its place at the
 /// store.
 const HELD_MAX: usize = 16;
+/// Who waits for a fetch's first bytes may still be slow; who waits so far behind its start has
+/// taken all before as fast as it came.
+const TAKEN_MIN: u64 = 256 << 10;
+/// Who has not had to wait for so many bytes is slower than what comes.
+const UNWAITED_MAX: u64 = 2 * PART;
 
 /// The parts that a walk has begun ahead of where it is.
 #[derive(Debug, Default)]
@@ -32,6 +38,8 @@ pub(super) struct Spread {
     /// All before is resident or on its way, as far as this walk has seen; zero before it has
     /// begun a part.
     arranged_to: u64,
+    /// Where the reader last waited for the store.
+    waited_at: Option<u64>,
 }
 
 /// What was asked of the store for a walk: from the store, also where the page store is quicker to
@@ -67,6 +75,19 @@ impl Spread {
         held.arrive().then_some(held)
     }
 
+    /// The reader follows a fetch and comes to `position`.
+    pub(super) fn comes_to(&mut self, position: u64, followed: &Attachment) {
+        let has_taken = position.saturating_sub(followed.range().start) >= TAKEN_MIN;
+        if has_taken && followed.owes(position) {
+            self.waited_at = Some(position);
+        }
+    }
+
+    /// Whether the store is what a reader at `position` waits for.
+    fn waits_for_store(&self, position: u64) -> bool {
+        self.waited_at.is_some_and(|at| position.saturating_sub(at) <= UNWAITED_MAX)
+    }
+
     /// Lets go of parts that a reader has passed who found other ways.
     fn passed(&mut self, position: u64) {
         while self.held.front().is_some_and(|held| held.range().end <= position) {
@@ -93,6 +114,7 @@ impl Worker {
     fn has_room_for(&self, more: u32, mount: &Mount, class: Class) -> bool {
         mount.streams.want(more as usize, self.clock.elapsed())
             && !self.memory_is_short()
+            && !(class == Class::Bulk && self.pages.is_behind())
             && mount.storage.has_room(more, class)
     }
 }
@@ -101,7 +123,12 @@ impl Walk {
     /// Where the next request should end at the latest, if what is wanted is brought in parts.
     pub(super) fn first_part_end(&self, start: u64, wanted_end: u64) -> Option<u64> {
         let is_long = wanted_end.saturating_sub(start) >= 2 * PART;
-        let may_split = is_long && self.worker.may_split(&self.source.mount, self.purpose.class());
+        // Of a reader that comes from elsewhere nothing is known yet.
+        let before = self.attached.as_ref().or(self.opening.as_deref());
+        let is_new = before.is_none_or(|before| before.range().end < start);
+        let is_quick = is_new || self.spread.waits_for_store(start);
+        let may_split =
+            is_long && is_quick && self.worker.may_split(&self.source.mount, self.purpose.class());
         may_split.then(|| part_end(start))
     }
 
@@ -118,12 +145,15 @@ impl Walk {
             return;
         }
         let wanted_end = self.wanted_end();
-        if wanted_end.saturating_sub(self.rest.start) < 2 * PART {
+        let is_long = wanted_end.saturating_sub(self.rest.start) >= 2 * PART;
+        if !is_long || !self.spread.waits_for_store(self.rest.start) {
             return;
         }
+        let width = self.source.mount.streams.wanted(self.worker.clock.elapsed());
+        let held_max = HELD_MAX.min(2 * width);
         let limit = wanted_end.min(self.rest.start.saturating_add(AHEAD_MAX));
         while self.spread.arranged_to < limit
-            && self.spread.held.len() < HELD_MAX
+            && self.spread.held.len() < held_max
             && self.may_spread()
         {
             let from = self.spread.arranged_to.max(self.followed_to());

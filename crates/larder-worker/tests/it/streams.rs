@@ -135,6 +135,35 @@ async fn where_there_are_few_places_nothing_is_split() {
     }
 }
 
+/// A reader that is slower than the store costs the split of the opening, and no part.
+#[tokio::test]
+async fn a_slow_reader_is_not_split() {
+    let (kitchen, _line) = kitchen(CHUNK, Duration::ZERO);
+    for key in ["first", "second"] {
+        read_cold(&kitchen, key, 48).await;
+    }
+    let bytes = noise(48 << 20, 3);
+    kitchen.put("slow", &bytes);
+    let (requests, before) = (kitchen.store.requests(), kitchen.store.bytes());
+    let mut body = kitchen.worker.read(request("slow", Span::All)).await.unwrap().body;
+    let mut taken = 0;
+    loop {
+        // Whatever is asked for comes before the next is taken.
+        let mut come = 0;
+        while come < kitchen.store.bytes() {
+            come = kitchen.store.bytes();
+            for _ in 0..200 {
+                tokio::task::yield_now().await;
+            }
+        }
+        let Some(chunk) = body.next().await else { break };
+        taken += chunk.unwrap().length();
+    }
+    assert_eq!((taken, kitchen.store.bytes() - before), (48 * MIB, 48 * MIB));
+    let asked = kitchen.store.asked.lock().unwrap().split_off(requests as usize);
+    assert_eq!(asked.len(), 2, "the opening, and all that follows: {asked:?}");
+}
+
 /// As many readers as streams are worth having: each has its own, and none splits.
 #[tokio::test]
 async fn where_readers_are_many_nobody_is_split() {

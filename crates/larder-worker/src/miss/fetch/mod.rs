@@ -368,6 +368,12 @@ impl Attachment {
         ByteRange::new(self.fetch.start, self.fetch.stop())
     }
 
+    /// Whether a reader at `position` would have to wait for the store.
+    pub(crate) fn owes(&self, position: u64) -> bool {
+        let state = self.fetch.state();
+        state.reached <= position && position < state.stop && state.end.is_none()
+    }
+
     /// The reader that was to come to the first byte is here. `false`: nothing more will come.
     pub(crate) fn arrive(&mut self) -> bool {
         let mut state = self.fetch.state();
