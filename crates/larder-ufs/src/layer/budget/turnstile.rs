@@ -158,6 +158,8 @@ impl<L: Limits> Turnstile<L> {
                 () = priority.raised(), if class == Class::Bulk => {
                     class = Class::Foreground;
                     shown = Shown::new(line, class);
+                    // Now it stands in another line.
+                    let ahead = self.ahead(line.mount, class, coming);
                     deadline = Box::pin(self.clock.sleep(wait_max(class) + ahead));
                     self.change(|state, _| state.queue.raise(line.mount, waiter.ticket));
                 }
@@ -235,6 +237,17 @@ impl<L: Limits> Turnstile<L> {
         state.waiting.insert(ticket, call);
         self.call(&mut state, now);
         Ok((Waiter { turnstile: self, mount, ticket, called }, ahead))
+    }
+
+    /// How long those in a line take, for who has begun already.
+    fn ahead(&self, mount: usize, class: Class, coming: Coming) -> Duration {
+        if coming == Coming::New {
+            return Duration::ZERO;
+        }
+        let mut state = self.state();
+        let waiting = state.queue.waiting(mount, class);
+        let now = self.clock.elapsed();
+        state.limits.time_for(mount, waiting, now)
     }
 
     /// Lets pass whoever may, and sets the timer for the next.
