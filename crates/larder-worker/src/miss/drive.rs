@@ -40,6 +40,8 @@ use crate::{Worker, mount::Mount, rules::Treatment};
 const RESUMES_MAX: u32 = 3;
 /// A job waits so long for a disk that takes nothing, and then no more: its pages are not kept.
 const DISK_WAIT_MAX: Duration = Duration::from_secs(30);
+/// How often a fetch that waits because memory is short looks whether it still is.
+const MEMORY_LOOK: Duration = Duration::from_millis(50);
 /// The wait before the first continuation; doubles each time.
 const RESUME_WAIT: Duration = Duration::from_millis(100);
 
@@ -159,14 +161,13 @@ impl Worker {
                 intake.release();
                 disk_moves = self.disk_catches_up(fetch).await;
             }
-            let short = self.memory_is_short();
-            let wanted = match fetch.wanted_now(short) {
+            let wanted = match fetch.wanted_now(self.memory_is_short()) {
                 Some(wanted) => wanted,
                 None => {
                     pace.pause();
                     stream.pause(self.clock.elapsed());
                     intake.release();
-                    fetch.wanted(short).await
+                    self.wanted(fetch).await
                 }
             };
             let Wanted::To(end) = wanted else { return Ok(()) };
@@ -203,6 +204,18 @@ impl Worker {
                     self.clock.sleep(RESUME_WAIT * 2_u32.pow(resumes)).await;
                     resumes += 1;
                 }
+            }
+        }
+    }
+
+    /// Waits until the next byte of a fetch is wanted, or nobody wants it any more. Nobody tells
+    /// that memory is no longer short, so that is looked at from time to time.
+    async fn wanted(&self, fetch: &Fetch) -> Wanted {
+        loop {
+            let short = self.memory_is_short();
+            tokio::select! {
+                wanted = fetch.wanted(short) => return wanted,
+                () = self.clock.sleep(MEMORY_LOOK), if short => {}
             }
         }
     }

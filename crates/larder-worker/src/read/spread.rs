@@ -149,6 +149,10 @@ impl Walk {
         if !is_long || !self.spread.waits_for_store(self.rest.start) {
             return;
         }
+        // What lies nearer goes first, also where it waits for memory.
+        if self.spread.held.iter().any(Attachment::is_paused) {
+            return;
+        }
         let width = self.source.mount.streams.wanted(self.worker.clock.elapsed());
         let held_max = HELD_MAX.min(2 * width);
         let limit = wanted_end.min(self.rest.start.saturating_add(AHEAD_MAX));

@@ -368,6 +368,11 @@ impl Attachment {
         ByteRange::new(self.fetch.start, self.fetch.stop())
     }
 
+    /// Whether the fetch waits for its readers or for memory.
+    pub(crate) fn is_paused(&self) -> bool {
+        self.fetch.state().driver.is_some()
+    }
+
     /// Whether a reader at `position` would have to wait for the store.
     pub(crate) fn owes(&self, position: u64) -> bool {
         let state = self.fetch.state();
