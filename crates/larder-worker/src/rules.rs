@@ -246,7 +246,7 @@ pub fn check_rules(rules: &[Rule]) -> Result<()> {
 pub(crate) struct RuleBook {
     now: RwLock<Arc<Rules>>,
     /// How often they have changed.
-    edition: AtomicU64,
+    edition: Edition,
     /// Whether any of them keeps files out of the cache.
     some_pass: AtomicBool,
     /// What a rule, present or former, covers and is not yet sorted out. Whoever sorts takes a
@@ -259,7 +259,7 @@ impl RuleBook {
         let some_pass = AtomicBool::new(rules.some_pass());
         Self {
             now: RwLock::new(rules),
-            edition: AtomicU64::new(0),
+            edition: Edition::default(),
             some_pass,
             unsorted: Mutex::default(),
         }
@@ -277,7 +277,12 @@ impl RuleBook {
     /// How often the rules have changed: asked before them, it tells later whether what they said
     /// still holds.
     pub(crate) fn edition(&self) -> u64 {
-        self.edition.load(Ordering::Acquire)
+        self.edition.now()
+    }
+
+    /// The same for who must not hold the worker.
+    pub(crate) fn editions(&self) -> Edition {
+        self.edition.clone()
     }
 
     fn unsorted(&self) -> MutexGuard<'_, BTreeSet<RulePath>> {
@@ -290,6 +295,20 @@ impl RuleBook {
         if self.edition() == edition {
             unsorted.remove(path);
         }
+    }
+}
+
+/// How often the rules have changed. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Edition(Arc<AtomicU64>);
+
+impl Edition {
+    pub(crate) fn now(&self) -> u64 {
+        self.0.load(Ordering::Acquire)
+    }
+
+    fn next(&self) {
+        self.0.fetch_add(1, Ordering::AcqRel);
     }
 }
 
@@ -312,7 +331,7 @@ impl Worker {
         let mut now = self.rules.now.write().unwrap_or_else(PoisonError::into_inner);
         self.pages.set_classes(&rules.classes())?;
         let before = std::mem::replace(&mut *now, Arc::clone(&rules));
-        self.rules.edition.fetch_add(1, Ordering::AcqRel);
+        self.rules.edition.next();
         self.rules.some_pass.store(rules.some_pass(), Ordering::Relaxed);
         drop(now);
         self.sort_out_behind(&[&before, &rules])

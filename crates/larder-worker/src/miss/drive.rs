@@ -26,6 +26,7 @@ use larder_ufs::{
     priority::Priority,
     under_storage::{ByteStream, Condition, Content, ReadOutcome},
 };
+use tokio::runtime::Handle;
 
 use super::{
     cost::Pace,
@@ -276,7 +277,8 @@ impl Worker {
     ) -> Delivered {
         let mut run = fetch.publish(run);
         // Anew each time, for rules change while bytes come; also between this and the put.
-        let edition = self.rules.edition();
+        let (edition, editions) = (self.rules.edition(), self.rules.editions());
+        let runtime = Handle::current();
         let treatment = self.rules.now().treatment(&source.path);
         let path = Arc::new(source.path.clone());
         let mut delivered = Delivered { reached: run.end(), pages: 0 };
@@ -298,14 +300,21 @@ impl Worker {
                 hold: Some(Box::new(page.leases)),
             };
             let (settling, path) = (Arc::clone(fetch), Arc::clone(&path));
-            let worker = Weak::clone(&self.this);
+            let (worker, editions) = (Weak::clone(&self.this), editions.clone());
+            let runtime = runtime.clone();
             self.pages.put(page, move |outcome| {
-                if outcome == PutOutcome::Kept
-                    && let Some(worker) = worker.upgrade()
-                {
-                    worker.keep_to_rules(&path, settling.content, edition);
+                if outcome != PutOutcome::Kept || editions.now() == edition {
+                    settling.settle(index, outcome);
+                    return;
                 }
-                settling.settle(index, outcome);
+                // Not here: with its last owner the worker closes the page store, which waits for
+                // its threads, and this may be one of them.
+                runtime.spawn_blocking(move || {
+                    if let Some(worker) = worker.upgrade() {
+                        worker.keep_to_rules(&path, settling.content, edition);
+                    }
+                    settling.settle(index, outcome);
+                });
             });
         }
         delivered
