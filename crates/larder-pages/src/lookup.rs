@@ -23,8 +23,22 @@ use crate::{
     slab,
 };
 
+/// Why a range is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Somebody reads it.
+    Read,
+    /// Somebody wants to know what is here: that is no use of it.
+    Look,
+}
+
 /// Answers one range.
-pub(crate) fn get(shelf: &Shelf, content: ContentId, length: u64, range: ByteRange) -> Vec<Piece> {
+pub(crate) fn get(
+    shelf: &Shelf,
+    (content, length): (ContentId, u64),
+    range: ByteRange,
+    purpose: Purpose,
+) -> Vec<Piece> {
     let mut answer = Answer::default();
     let Some(range) = range.overlap(ByteRange { start: 0, end: length }) else {
         return answer.pieces;
@@ -33,7 +47,7 @@ pub(crate) fn get(shelf: &Shelf, content: ContentId, length: u64, range: ByteRan
         answer.gap(range);
         return answer.pieces;
     }
-    if let Some(piece) = slab::get(shelf, content, length, range) {
+    if let Some(piece) = slab::get(shelf, (content, length), range, purpose) {
         return vec![piece];
     }
     let pages = pages_of(range);
@@ -45,7 +59,7 @@ pub(crate) fn get(shelf: &Shelf, content: ContentId, length: u64, range: ByteRan
         let whole = bytes_of(first, &window, length);
         let asked = whole.overlap(range).unwrap_or(whole);
         let wanted = Wanted { key, length, window, asked };
-        match wanted.pin(shelf) {
+        match wanted.pin(shelf, purpose) {
             Ok(resident) => answer.segment(&wanted, &resident),
             Err(Absent::Segment) => answer.gap(asked),
             Err(Absent::Content) => {
@@ -83,7 +97,7 @@ struct Resident {
 }
 
 impl Wanted {
-    fn pin(&self, shelf: &Shelf) -> Result<Resident, Absent> {
+    fn pin(&self, shelf: &Shelf, purpose: Purpose) -> Result<Resident, Absent> {
         let key = self.key;
         let mut catalogue = shelf.catalogue();
         if catalogue.loading && catalogue.pages(key).is_empty() {
@@ -95,7 +109,7 @@ impl Wanted {
         let Some(found) = catalogue.find_readable(key.content, self.length) else {
             return Err(if loading { Absent::Segment } else { Absent::Content });
         };
-        let pinned = catalogue.pin(key, self.window.clone()).ok_or(Absent::Segment)?;
+        let pinned = catalogue.pin(key, self.window.clone(), purpose).ok_or(Absent::Segment)?;
         let validity = catalogue.validity(key.content, found.class);
         drop(catalogue);
         let hold = Pin::new(shelf, pinned.slot);

@@ -15,6 +15,7 @@ use crate::{
     class::ClassNumber,
     evict::Slot,
     fill::Queue,
+    lookup::Purpose,
     segment::Pinned,
     shelf::{Shelf, lock},
     slab::Number,
@@ -44,18 +45,25 @@ impl Drop for Pin {
 }
 
 impl Catalogue {
-    /// Pins a segment if it has any page of `wanted`, and notes that it was read. The pages are
-    /// those of whole extents: who reads here is likely to read beside it next.
-    pub(crate) fn pin(&mut self, key: IndexKey, wanted: Range<u32>) -> Option<Pinned> {
+    /// Pins a segment if it has any page of `wanted`, and notes that it was read if it is. The
+    /// pages are those of whole extents: who reads here is likely to read beside it next.
+    pub(crate) fn pin(
+        &mut self,
+        key: IndexKey,
+        wanted: Range<u32>,
+        purpose: Purpose,
+    ) -> Option<Pinned> {
         let slot = self.slot_of(key)?;
         if self.segments[slot as usize].pages.within(wanted.clone()).is_empty() {
             return None;
         }
         let start = wanted.start / EXTENT_PAGES * EXTENT_PAGES;
         let pinned = self.hold(key, start..wanted.end.next_multiple_of(EXTENT_PAGES))?;
-        self.reads += 1;
-        let lane = self.lane_of(pinned.slot.0);
-        self.policy.touch(pinned.slot, lane, || hash(key));
+        if purpose == Purpose::Read {
+            self.reads += 1;
+            let lane = self.lane_of(pinned.slot.0);
+            self.policy.touch(pinned.slot, lane, || hash(key));
+        }
         Some(pinned)
     }
 

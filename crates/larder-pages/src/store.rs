@@ -24,7 +24,8 @@ use larder_core::{
 use crate::{
     Class, ClassRule, ClassUsage, Index, PageBytes, Standing, expire,
     fill::{self, Done, Queued, Waiting},
-    lookup, open, recover, roster, scrub,
+    lookup::{self, Purpose},
+    open, recover, roster, scrub,
     scrubber::{self, Scrub, Scrubbed},
     shelf::Shelf,
     whole::{self, Wholes},
@@ -228,7 +229,14 @@ impl PageStore {
     /// `length`). No network, no waiting for fills; may open a file.
     #[must_use]
     pub fn get(&self, content: ContentId, length: u64, range: ByteRange) -> Vec<Piece> {
-        lookup::get(&self.shelf, content, length, range)
+        lookup::get(&self.shelf, (content, length), range, Purpose::Read)
+    }
+
+    /// The same for who only wants to know what is here and reads none of it now: for what is
+    /// kept longest, it does not count as a use.
+    #[must_use]
+    pub fn look(&self, content: ContentId, length: u64, range: ByteRange) -> Vec<Piece> {
+        lookup::get(&self.shelf, (content, length), range, Purpose::Look)
     }
 
     /// The whole content as one extent at offset 0 of a local file that is an exact copy of it, if

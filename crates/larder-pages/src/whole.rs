@@ -21,7 +21,7 @@ use larder_core::{ByteRange, ContentId, Extent, PAGE_SIZE};
 use crate::{
     Piece, backing,
     evict::LaneIndex,
-    lookup,
+    lookup::{self, Purpose},
     shelf::{Shelf, lock},
 };
 
@@ -87,7 +87,7 @@ pub(crate) fn whole(
         (directory, catalogue.lane(directory).quota.capacity() / SHARE)
     };
     let share = Share::take(wholes, directory, (length, most))?;
-    let pieces = lookup::get(shelf, content, length, ByteRange::new(0, length));
+    let pieces = lookup::get(shelf, (content, length), ByteRange::new(0, length), Purpose::Read);
     join(pieces, length, share)
 }
 

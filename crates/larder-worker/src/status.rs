@@ -301,7 +301,7 @@ impl Worker {
         }
         let content = mount.content_id(&path.key, &status.version);
         let first = ByteRange::new(range.start, range.start + 1);
-        let pieces = self.pages.get(content, status.length, first);
+        let pieces = self.pages.look(content, status.length, first);
         matches!(pieces.first(), Some(Piece::Resident { .. }))
     }
 

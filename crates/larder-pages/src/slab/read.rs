@@ -8,6 +8,7 @@ use larder_core::{ByteRange, ContentId, Error, Extent, PageIndex, Result, Segmen
 use super::{Number, is_small, resident::Held};
 use crate::{
     IndexKey, Piece,
+    lookup::Purpose,
     pin::Pin,
     shelf::{Shelf, Trouble},
 };
@@ -15,16 +16,16 @@ use crate::{
 /// The asked part of a small file, if it is here.
 pub(crate) fn get(
     shelf: &Shelf,
-    content: ContentId,
-    length: u64,
+    (content, length): (ContentId, u64),
     asked: ByteRange,
+    purpose: Purpose,
 ) -> Option<Piece> {
     if !is_small(length) || asked.is_empty() {
         return None;
     }
     let (held, validity) = {
         let mut catalogue = shelf.catalogue();
-        let held = catalogue.hold_small(content, length)?;
+        let held = catalogue.hold_small(content, length, purpose)?;
         let class = held.slot.as_small().map(|number| catalogue.class_of_small(Number(number)));
         (held, class.and_then(|class| catalogue.validity(content, class)))
     };
@@ -74,7 +75,9 @@ pub(crate) fn verify(
     if !is_small(length) {
         return Ok(None);
     }
-    let Some(held) = shelf.catalogue().hold_small(content, length) else { return Ok(None) };
+    let Some(held) = shelf.catalogue().hold_small(content, length, Purpose::Look) else {
+        return Ok(None);
+    };
     let _hold = Pin::new(shelf, held.slot);
     if !pages.contains(&PageIndex(0)) {
         return Ok(Some(0));

@@ -19,6 +19,7 @@ use crate::{
     Class as ClassName,
     catalogue::{Catalogue, Incarnation},
     evict::{LaneIndex, Slot},
+    lookup::Purpose,
 };
 
 /// A small file, in short.
@@ -112,8 +113,14 @@ impl Catalogue {
         (healthy && found.length == length && !self.is_small_expired(&found)).then_some(found)
     }
 
-    /// Holds a small file if it can be read and has this length, and notes that it was read.
-    pub(crate) fn hold_small(&mut self, content: ContentId, length: u64) -> Option<Held> {
+    /// Holds a small file if it can be read and has this length, and notes that it was read if it
+    /// is.
+    pub(crate) fn hold_small(
+        &mut self,
+        content: ContentId,
+        length: u64,
+        purpose: Purpose,
+    ) -> Option<Held> {
         let SmallFound { number, .. } = self.small_readable(content, length)?;
         let small = self.smalls.small_mut(number);
         if !small.hold() {
@@ -122,9 +129,11 @@ impl Catalogue {
         let entry = small.entry();
         self.smalls.slab_mut(number.slab()).busy += 1;
         let slot = Slot::small(number.0);
-        self.reads += 1;
-        let lane = self.small_lane(number);
-        self.policy.touch(slot, lane, || hash(content));
+        if purpose == Purpose::Read {
+            self.reads += 1;
+            let lane = self.small_lane(number);
+            self.policy.touch(slot, lane, || hash(content));
+        }
         let file = self.slab_file(number.slab());
         Some(Held { slot, entry, file, offset: file.header.class.slot_offset(number.slot()) })
     }

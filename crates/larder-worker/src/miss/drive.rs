@@ -67,7 +67,7 @@ impl Worker {
     pub(crate) fn follow(&self, source: &Source, gap: Gap) -> Option<Attachment> {
         let first = ByteRange::new(gap.position, gap.position + 1);
         let resident = || {
-            let pieces = self.pages.get(gap.content, gap.length, first);
+            let pieces = self.pages.look(gap.content, gap.length, first);
             matches!(pieces.first(), Some(Piece::Resident { .. }))
         };
         match self.flights.join_or_start(gap, resident) {
@@ -100,7 +100,7 @@ impl Worker {
             Source { mount: Arc::clone(mount), path: path.clone(), version: status.version };
         let id = source.content_id();
         let pages = ByteRange::new(start, end);
-        let first = self.pages.get(id, status.length, ByteRange::new(start, start + 1));
+        let first = self.pages.look(id, status.length, ByteRange::new(start, start + 1));
         if matches!(first.first(), Some(Piece::Resident { .. })) {
             return None;
         }
@@ -115,7 +115,7 @@ impl Worker {
     pub(crate) fn hold(&self, source: &Source, gap: Gap) -> Option<Attachment> {
         let first = ByteRange::new(gap.position, gap.position + 1);
         let resident = || {
-            let pieces = self.pages.get(gap.content, gap.length, first);
+            let pieces = self.pages.look(gap.content, gap.length, first);
             matches!(pieces.first(), Some(Piece::Resident { .. }))
         };
         let (fetch, attachment) = self.flights.hold(gap, resident)?;

@@ -352,7 +352,7 @@ impl Walk {
             let segment_end = (start / SEGMENT_SIZE + 1) * SEGMENT_SIZE;
             let next = ByteRange::new(start, wanted_end.min(segment_end));
             more = More::Done;
-            for piece in self.worker.pages.get(self.content, self.length, next) {
+            for piece in self.worker.pages.look(self.content, self.length, next) {
                 more = joining.add(match piece {
                     Piece::Gap(gap) => Stretch::Gap(gap),
                     Piece::Resident { part, .. } => Stretch::Resident(part),

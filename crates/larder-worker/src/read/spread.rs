@@ -190,7 +190,7 @@ impl Walk {
         while start < range.end {
             let end = range.end.min((start / SEGMENT_SIZE + 1) * SEGMENT_SIZE);
             let look = ByteRange::new(start, end);
-            let pieces = self.worker.pages.get(self.content, self.length, look);
+            let pieces = self.worker.pages.look(self.content, self.length, look);
             let gap = pieces.into_iter().find_map(|piece| match piece {
                 Piece::Gap(gap) => Some(gap),
                 Piece::Resident { .. } => None,
