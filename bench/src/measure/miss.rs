@@ -42,8 +42,9 @@ const MOUNT: &str = "far";
 const SURPLUS_SHOWN: u64 = 20;
 const THROUGHPUT_FLOOR: f64 = 0.9;
 const FIRST_BYTE_CEILING: f64 = 1.2;
-/// What is aimed at where the store is far away. One stream has all of the bandwidth there, 250 MB/s,
-/// and that is above what is split (ADR 28): a sequential reader gets one request, as from the store.
+/// What is aimed at where the store is far away. One stream has all of the bandwidth there, 250
+/// MB/s, and that is above what is split (ADR 28): a sequential reader gets one request, as from
+/// the store.
 const SEQUENTIAL_GOAL: f64 = 1.0;
 const THROUGHPUT_GOAL: f64 = 0.95;
 const FIRST_BYTE_GOAL: f64 = 1.05;

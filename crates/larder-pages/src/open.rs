@@ -7,7 +7,7 @@ use larder_core::{Error, ErrorKind, Metrics, PAGE_SIZE, Random, Result};
 use rustix::process::{Resource, getrlimit};
 
 use crate::{
-    Index, Options, Standing,
+    DirectoryOptions, Index, Options, Standing,
     catalogue::Catalogue,
     disk::{Directory, Opened, State},
     fill::Queue,
@@ -61,17 +61,7 @@ pub(crate) fn open(
     metrics: Arc<Metrics>,
 ) -> Result<Arc<Shelf>> {
     let given = &options.directories;
-    if given.is_empty() || given.len() > DIRECTORIES_MAX {
-        return Err(Error::invalid(format!(
-            "a page store needs 1 to {DIRECTORIES_MAX} cache directories, not {}",
-            given.len()
-        )));
-    }
-    let mut seen = HashSet::new();
-    if let Some(twice) = given.iter().find(|directory| !seen.insert(&directory.path)) {
-        let path = twice.path.display();
-        return Err(Error::invalid(format!("cache directory {path} is given twice")));
-    }
+    check_names(given)?;
     let limit = options.unflushed_within_limits();
     let random = Random::new();
     let directories = Roster::new();
@@ -125,6 +115,22 @@ pub(crate) fn open(
         clock: options.clock.clone(),
     });
     Ok(Arc::new(shelf))
+}
+
+/// Whether so many directories can be served, each of them once.
+fn check_names(given: &[DirectoryOptions]) -> Result<()> {
+    if given.is_empty() || given.len() > DIRECTORIES_MAX {
+        return Err(Error::invalid(format!(
+            "a page store needs 1 to {DIRECTORIES_MAX} cache directories, not {}",
+            given.len()
+        )));
+    }
+    let mut seen = HashSet::new();
+    if let Some(twice) = given.iter().find(|directory| !seen.insert(&directory.path)) {
+        let path = twice.path.display();
+        return Err(Error::invalid(format!("cache directory {path} is given twice")));
+    }
+    Ok(())
 }
 
 /// The lane of a directory that was opened at the start.

@@ -4,8 +4,9 @@
 //!
 //! What will never be read again is unlinked, so that its room is free and the next start does not
 //! meet it. What may be only of this moment (too many open files, no memory), or is none of ours,
-//! stays where it is: its name is not given to another slab, and its room to nobody. Only an error that says that nothing
-//! can be changed there (a disk that is gone or read-only) is one of the whole directory.
+//! stays where it is: its name is not given to another slab, and its room to nobody. Only an error
+//! that says that nothing can be changed there (a disk that is gone or read-only) is one of the
+//! whole directory.
 
 use std::{fs, io, os::unix::fs::MetadataExt, time::Duration};
 

@@ -7,9 +7,10 @@
 //! the limit, the store is not. What one stream brings is measured from its first byte on, so that
 //! a far store does not look slow; what several bring, with the waits for theirs, which each part
 //! costs again. What lay ready in the sockets after a pause came in no time and says nothing, and a
-//! stretch with a pause says less about the store than about the reader. A level is worth it when it brings a quarter more than the one below;
-//! one of which nothing is known is tried, if one stream is slow. What is known is forgotten after
-//! a while, for stores and lines change, so a trial that brought nothing is made again later.
+//! stretch with a pause says less about the store than about the reader. A level is worth it when
+//! it brings a quarter more than the one below; one of which nothing is known is tried, if one
+//! stream is slow. What is known is forgotten after a while, for stores and lines change, so a
+//! trial that brought nothing is made again later.
 
 use std::{
     future::{Future, poll_fn},

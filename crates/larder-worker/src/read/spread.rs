@@ -6,7 +6,8 @@
 //! the same joins it, and it ends when the walk does. Parts are started only while the store would
 //! bring more by one more stream ([`Streams`](crate::miss::Streams)), while its budget has room to
 //! spare, memory is plenty, and the reader waits for bytes: where the reader or the disk is the
-//! limit, more streams are none the quicker. They bring gaps within what is wanted, and no byte more.
+//! limit, more streams are none the quicker. They bring gaps within what is wanted, and no byte
+//! more.
 
 use std::collections::VecDeque;
 
