@@ -146,6 +146,24 @@ fn capacity_holds_and_old_segments_go() {
     assert_eq!(metrics.pages_resident_bytes.get(), used.cast_signed());
 }
 
+/// What is read stays longer than what was only looked at.
+#[test]
+fn a_look_is_no_use() {
+    let directory = tempdir().unwrap();
+    let store = open(directory.path(), 4 * MIB, Arc::new(MemoryIndex::new()));
+    let length = 8 * PAGE_SIZE;
+    let all = ByteRange { start: 0, end: length };
+    let fill = |name| (0..8).for_each(|page| assert_eq!(put(&store, name, page, length), KEPT));
+    (0..2).for_each(fill);
+    for _ in 0..10 {
+        assert_eq!(check(0, length, all, &store.look(content(0), length, all)).good.len(), 8);
+        assert_eq!(check(1, length, all, &store.get(content(1), length, all)).good.len(), 8);
+    }
+    (2..14).for_each(fill);
+    let looked_at = store.presence(content(0), length).pages;
+    assert_eq!((looked_at, store.presence(content(1), length).pages), (0, 8));
+}
+
 #[test]
 fn one_segment_of_a_long_file_goes_by_itself() {
     let directory = tempdir().unwrap();

@@ -32,6 +32,7 @@ pub(crate) struct Kitchen {
     pub(crate) clock: Clock,
     pub(crate) directory: tempfile::TempDir,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) budget: MemoryBudget,
 }
 
 /// How a kitchen differs from the usual one.
@@ -75,8 +76,10 @@ impl Kitchen {
         let directory = tempfile::tempdir().unwrap();
         let metrics = Arc::new(Metrics::new());
         let storage = mounted(&recipe, Arc::clone(&store), &metrics);
-        let worker = open_with(&recipe, storage, (directory.path(), Arc::clone(&metrics)));
-        Self { worker, store, clock: recipe.clock, directory, metrics }
+        let budget = MemoryBudget::new(recipe.memory);
+        let shared = (budget.clone(), Arc::clone(&metrics));
+        let worker = open_with(&recipe, storage, directory.path(), shared);
+        Self { worker, store, clock: recipe.clock, directory, metrics, budget }
     }
 
     pub(crate) fn put(&self, key: &str, bytes: &[u8]) -> Status {
@@ -113,13 +116,15 @@ pub(crate) fn open_worker(
     store: Arc<Counting>,
     directory: &std::path::Path,
 ) -> Arc<Worker> {
-    open_with(recipe, MountedStore::bare(store), (directory, Arc::new(Metrics::new())))
+    let shared = (MemoryBudget::new(recipe.memory), Arc::new(Metrics::new()));
+    open_with(recipe, MountedStore::bare(store), directory, shared)
 }
 
 fn open_with(
     recipe: &Recipe,
     storage: MountedStore,
-    (directory, metrics): (&std::path::Path, Arc<Metrics>),
+    directory: &std::path::Path,
+    (budget, metrics): (MemoryBudget, Arc<Metrics>),
 ) -> Arc<Worker> {
     let record = MountRecord {
         name: MountName::new("lake").unwrap(),
@@ -142,7 +147,7 @@ fn open_with(
         pages,
         stores: vec![Store { record, storage }],
         rules: recipe.rules.clone(),
-        budget: MemoryBudget::new(recipe.memory),
+        budget,
         clock: recipe.clock.clone(),
         metrics,
     })

@@ -88,7 +88,7 @@ async fn a_restart_keeps_what_was_read() {
     kitchen.put("kept", &bytes);
     kitchen.worker.load(LoadRequest { path: path("kept") }).await.unwrap();
     kitchen.worker.close().unwrap();
-    let Kitchen { worker, store, directory, metrics, .. } = kitchen;
+    let Kitchen { worker, store, directory, metrics, budget, .. } = kitchen;
     while Arc::strong_count(&worker) > 1 {
         // The task of the fetch lets go of the worker when it is polled once more.
         tokio::task::yield_now().await;
@@ -97,7 +97,7 @@ async fn a_restart_keeps_what_was_read() {
     let before = store.requests();
     let recipe = Recipe { clock: clock.clone(), ..Recipe::default() };
     let worker = open_worker(&recipe, store.clone(), directory.path());
-    let kitchen = Kitchen { worker, store, clock, directory, metrics };
+    let kitchen = Kitchen { worker, store, clock, directory, metrics, budget };
     let (head, got) = kitchen.read("kept", Span::All).await.unwrap();
     assert_eq!(head.outcome, Outcome::Hit);
     assert!(got == bytes);

@@ -164,6 +164,42 @@ async fn a_slow_reader_is_not_split() {
     assert_eq!(asked.len(), 2, "the opening, and all that follows: {asked:?}");
 }
 
+/// Parts that pause for want of memory go on when there is some, though their reader stands still.
+#[tokio::test]
+async fn parts_that_wait_for_memory_go_on_when_there_is_some() {
+    let (kitchen, _line) = kitchen(CHUNK, Duration::ZERO);
+    for key in ["first", "second"] {
+        read_cold(&kitchen, key, 48).await;
+    }
+    let length = 48 * MIB;
+    kitchen.put("cold", &noise(length as usize, 3));
+    let (requests, before) = (kitchen.store.requests(), kitchen.store.bytes());
+    let mut body = kitchen.worker.read(request("cold", Span::All)).await.unwrap().body;
+    while kitchen.store.requests() - requests < 4 {
+        body.next().await.unwrap().unwrap();
+    }
+    let taken = kitchen.budget.try_acquire((1 << 30) / 4 + 1).expect("it is there");
+    let mut come = before;
+    while come < kitchen.store.bytes() {
+        come = kitchen.store.bytes();
+        for _ in 0..2000 {
+            tokio::task::yield_now().await;
+        }
+    }
+    assert!(come - before < 40 * MIB, "they did not pause");
+    drop(taken);
+    for _ in 0..1000 {
+        kitchen.clock.advance(Duration::from_millis(100));
+        for _ in 0..200 {
+            tokio::task::yield_now().await;
+        }
+        if kitchen.store.bytes() > come + 2 * MIB {
+            return;
+        }
+    }
+    panic!("they wait still");
+}
+
 /// As many readers as streams are worth having: each has its own, and none splits.
 #[tokio::test]
 async fn where_readers_are_many_nobody_is_split() {
