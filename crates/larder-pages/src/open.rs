@@ -102,7 +102,7 @@ pub(crate) fn open(
     for error in failed {
         tracing::error!(%error, "a cache directory is out of service");
     }
-    let shelf = Shelf::new(Parts {
+    Ok(Arc::new(Shelf::new(Parts {
         directories,
         unflushed: Unflushed::new(Arc::clone(&index), limit),
         index,
@@ -113,8 +113,7 @@ pub(crate) fn open(
         record_cache_bytes_max: options.record_cache_bytes_max.0,
         scrub: options.scrub,
         clock: options.clock.clone(),
-    });
-    Ok(Arc::new(shelf))
+    })))
 }
 
 /// Whether so many directories can be served, each of them once.
