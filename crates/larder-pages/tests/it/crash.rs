@@ -72,8 +72,12 @@ fn files_without_records_and_records_without_files_go() {
     drop(store);
     fs::remove_file(&files(directory.path())[0].0).unwrap();
     let store = open(directory.path(), CAPACITY, index);
-    eventually("the claim goes", || store.usage()[0].segments == 0);
-    assert_eq!(store.usage()[0].resident.0, 0);
+    // Before, nothing is claimed yet.
+    store.wait_until_loaded().unwrap();
+    eventually("the claim goes", || {
+        let usage = &store.usage()[0];
+        (usage.segments, usage.resident.0) == (0, 0)
+    });
 }
 
 #[test]
