@@ -22,8 +22,7 @@ use crate::{
 /// Header fields of a plain read at most; SDKs send about ten.
 const FIELDS_MAX: usize = 32;
 /// Fields that say how the connection goes on or that a body follows.
-const FRAMING: [&str; 6] =
-    ["content-length", "transfer-encoding", "expect", "upgrade", "te", "http2-settings"];
+const FRAMING: [&str; 5] = ["transfer-encoding", "expect", "upgrade", "te", "http2-settings"];
 /// Fields that change what GetObject answers with.
 const CONDITIONS: [&str; 6] = [
     "if-match",
@@ -84,7 +83,8 @@ impl Judge<'_> {
             return Front::Foreign;
         };
         let fields = Lines(request.headers);
-        if FRAMING.iter().any(|name| fields.has(name)) || !goes_on(&fields) {
+        let framed = FRAMING.iter().any(|name| fields.has(name)) || !is_bodiless(&fields);
+        if framed || !goes_on(&fields) {
             return Front::Foreign;
         }
         let plain = self.plain(method, target, &fields);
@@ -114,6 +114,11 @@ impl Judge<'_> {
         let good = self.signatures.is_good(&request, self.now);
         good.then_some(PlainRead { length: 0, resource, address, range })
     }
+}
+
+/// Whether no body follows: nothing is said of one, or once that it is empty, as some clients do.
+fn is_bodiless(fields: &Lines<'_>) -> bool {
+    !fields.has("content-length") || fields.one("content-length") == Some("0")
 }
 
 /// Whether the client will go on with this connection after the reply.
@@ -165,7 +170,7 @@ mod tests {
         };
         assert_eq!(front(EXAMPLE), Front::Plain(plain.clone()));
         assert_eq!(front(&EXAMPLE.repeat(2)), Front::Plain(plain), "the first of two");
-        for more in ["user-agent: x", "connection: Keep-Alive", "accept-encoding: identity"] {
+        for more in ["user-agent: x", "connection: Keep-Alive", "Content-Length: 0"] {
             assert!(matches!(with(more), Front::Plain(_)), "{more}");
         }
     }
@@ -211,8 +216,11 @@ mod tests {
     #[test]
     fn a_connection_for_hyper() {
         for line in [
-            "content-length: 0",
             "Content-Length: 5",
+            "content-length: 00",
+            "content-length: +0",
+            "content-length: 0\r\ncontent-length: 0",
+            "content-length: 0\r\ntransfer-encoding: chunked",
             "transfer-encoding: chunked",
             "expect: 100-continue",
             "upgrade: h2c",

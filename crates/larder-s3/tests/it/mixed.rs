@@ -99,6 +99,8 @@ fn mixture(stage: &Stage) -> Vec<(Request, u16)> {
         (signed(Request::object("missing")), 404),
         (signed(Request::object("k").with("if-none-match", "\"etag-k-7\"")), 304),
         (signed(Request::object("rich").query("x-id", "GetObject")), 200),
+        (signed(Request::object("k")).with("content-length", "0"), 200),
+        (signed(Request::head("/lake/k")).with("content-length", "0"), 200),
         (Request::object("k"), 403),
         (Request::object("k").presign(stage.address, &Default::default(), "60"), 200),
         (signed(Request::new("DELETE", "/lake/k")), 501),
@@ -117,7 +119,7 @@ async fn one_connection_for_all_kinds() {
             assert_eq!((reply.short, reply.header("connection")), (false, ""));
         }
     }
-    assert_eq!((stage.counted("GetObject", "ok"), stage.counted("HeadObject", "ok")), (18, 3));
+    assert_eq!((stage.counted("GetObject", "ok"), stage.counted("HeadObject", "ok")), (21, 6));
 }
 
 #[tokio::test]
