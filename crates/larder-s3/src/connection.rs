@@ -63,6 +63,10 @@ impl Connection {
             match self.front(&received) {
                 Front::Partial if received.len() < HEAD_MAX => {
                     if self.receive(&mut socket, &mut received).await.is_err() {
+                        // Between two requests nothing is on its way that a reset could lose.
+                        if received.is_empty() {
+                            return;
+                        }
                         break;
                     }
                     continue;
