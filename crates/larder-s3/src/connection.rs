@@ -22,7 +22,7 @@ use crate::{
     ending::Ending,
     front::{Front, Judge, PlainRead},
     plain::{Exchange, poll_receive},
-    socket::Socket,
+    socket::{Socket, sleep},
 };
 
 /// Bytes of a plain read's head at most; a longer one is hyper's, which takes more.
@@ -146,9 +146,4 @@ impl Connection {
         })
         .await
     }
-}
-
-fn sleep(clock: &Clock, duration: Duration) -> BoxFuture<'static, ()> {
-    let clock = clock.clone();
-    Box::pin(async move { clock.sleep(duration).await })
 }

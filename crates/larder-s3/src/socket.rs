@@ -62,7 +62,8 @@ impl Socket {
     }
 }
 
-fn sleep(clock: &Clock, duration: Duration) -> BoxFuture<'static, ()> {
+/// A wait that can be kept and polled.
+pub(crate) fn sleep(clock: &Clock, duration: Duration) -> BoxFuture<'static, ()> {
     let clock = clock.clone();
     Box::pin(async move { clock.sleep(duration).await })
 }
